@@ -16,6 +16,9 @@ const (
 	// firstGrowth is what a body gets that does not fit in the small buffer; it
 	// then doubles as bytes really arrive, so that a length alone costs nothing.
 	firstGrowth = 4 << 10
+	// maxEmptyReads is how often in a row a reader may give neither bytes nor an
+	// error, so that a broken one does not keep a core busy for ever.
+	maxEmptyReads = 100
 )
 
 // Errors of a Decoder. Both wrap ErrAbnormal.
@@ -36,7 +39,7 @@ func AppendFrame(dst, body []byte) []byte {
 
 // Decoder cuts a stream of bytes into the bodies of its frames. It holds one
 // buffer of 512 bytes, and a larger one only while a larger frame is under way.
-// A Decoder is for one goroutine.
+// A Decoder is for one goroutine, and must not be copied.
 type Decoder struct {
 	r          io.Reader
 	max        int
@@ -66,8 +69,9 @@ func (d *Decoder) Init(r io.Reader, max int) {
 // Next returns the body of the next frame. The bytes are valid until the following
 // call. At the end of the stream between two frames the error is io.EOF, inside
 // one io.ErrUnexpectedEOF; a broken frame gives an error that wraps ErrAbnormal;
-// all others are the reader's own. After an error that wraps ErrAbnormal the
-// stream can't be read further.
+// all others are the reader's own, and after a timeout among them Next may be
+// called again. After an error that wraps ErrAbnormal the stream can't be read
+// further: every call returns that error again.
 func (d *Decoder) Next() ([]byte, error) {
 	d.shrink()
 	if err := d.fill(headerSize); err != nil {
@@ -81,16 +85,16 @@ func (d *Decoder) Next() ([]byte, error) {
 		return nil, err
 	}
 	body := d.buf[d.start+headerSize : d.start+headerSize+int(n)]
-	d.start += headerSize + int(n)
 	if !utf8.Valid(body) {
-		return nil, ErrNotUTF8
+		return nil, ErrNotUTF8 // the frame stays, so that further calls say it again
 	}
+	d.start += headerSize + int(n)
 	return body, nil
 }
 
 // fill reads until n bytes are there to be given out.
 func (d *Decoder) fill(n int) error {
-	for d.end-d.start < n {
+	for empty := 0; d.end-d.start < n; {
 		if d.start > 0 {
 			copy(d.buf, d.buf[d.start:d.end])
 			d.start, d.end = 0, d.end-d.start
@@ -110,6 +114,11 @@ func (d *Decoder) fill(n int) error {
 		}
 		if err != nil {
 			return err
+		}
+		if got > 0 {
+			empty = 0
+		} else if empty++; empty == maxEmptyReads {
+			return io.ErrNoProgress
 		}
 	}
 	return nil

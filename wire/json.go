@@ -3,194 +3,212 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 )
 
-// object is a JSON object, its members still undecoded.
-type object map[string]json.RawMessage
+// maxInteger is the largest whole number that every JSON library keeps, whatever
+// its own type for numbers.
+const maxInteger = 1<<53 - 1
+
+// object is a JSON object whose values are still JSON. Names and values are parts
+// of the body that was parsed, so that reading a message costs little more memory
+// than the message itself.
+type object []member
+
+type member struct{ name, value []byte }
 
 // parseObject reads body as one JSON object and holds it to the rules that
-// encoding/json does not: exact names, no name twice, bounded depth.
+// encoding/json does not: exact names, no name twice, bounded depth. The body is
+// UTF-8.
 func parseObject(body []byte) (object, error) {
 	if len(body) == 0 || body[0] != '{' {
-		return nil, abnormal("body is not a JSON object")
+		return nil, abnormal("body does not begin with {")
 	}
-	if err := checkJSON(body); err != nil {
-		return nil, err
+	if !json.Valid(body) {
+		return nil, abnormal("malformed JSON")
 	}
-	var o object
-	if err := json.Unmarshal(body, &o); err != nil {
-		return nil, abnormal("%v", err)
-	}
-	return o, nil
+	return members(body)
 }
 
-// checkJSON fails on what is not JSON, on a name that an object has twice, and on
-// nesting deeper than MaxDepth. It looks at depth first, so that hostile nesting
-// is refused before anything is built for it.
-func checkJSON(b []byte) error {
-	depth, inString := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return abnormal("nested deeper than %d", MaxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
+// find returns the value of the member, or nil if there is none.
+func (o object) find(name string) []byte {
+	for _, m := range o {
+		if string(m.name) == name {
+			return m.value
 		}
 	}
-	if !json.Valid(b) {
-		return abnormal("malformed JSON")
-	}
-	return checkNames(b)
+	return nil
 }
 
-// checkNames fails if an object in b, which is valid JSON of bounded depth, has
-// the same name twice.
-func checkNames(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	type level struct {
-		names   map[string]bool // nil for a list
-		isValue bool            // the next token is a member's value
-	}
-	var open []level
-	for {
-		tok, err := dec.Token()
-		if err != nil {
-			return nil // io.EOF: nothing else can come of valid JSON
-		}
-		if delim, ok := tok.(json.Delim); ok {
-			switch delim {
-			case '{':
-				open = append(open, level{names: map[string]bool{}})
-				continue
-			case '[':
-				open = append(open, level{})
-				continue
-			}
-			open = open[:len(open)-1]
-		} else if n := len(open); n > 0 && open[n-1].names != nil && !open[n-1].isValue {
-			name := tok.(string)
-			if open[n-1].names[name] {
-				return abnormal("member %q stands twice", name)
-			}
-			open[n-1].names[name], open[n-1].isValue = true, true
-			continue
-		}
-		if n := len(open); n > 0 {
-			open[n-1].isValue = false // a value has ended
-		}
-	}
-}
-
+// has reports whether the member is there and not null.
 func (o object) has(name string) bool {
-	raw, ok := o[name]
-	return ok && string(raw) != "null"
+	raw := o.find(name)
+	return raw != nil && string(raw) != "null"
+}
+
+// required returns the value of the member, which may be null.
+func (o object) required(name string) ([]byte, error) {
+	if raw := o.find(name); raw != nil {
+		return raw, nil
+	}
+	return nil, abnormal("member %q is missing", name)
 }
 
 func (o object) text(name string) (string, error) {
-	var s *string
-	if raw, ok := o[name]; !ok {
-		return "", abnormal("member %q is missing", name)
-	} else if json.Unmarshal(raw, &s) != nil || s == nil {
-		return "", abnormal("member %q is not a string", name)
+	raw, err := o.required(name)
+	if err != nil {
+		return "", err
 	}
-	return *s, nil
+	return readText(name, raw)
+}
+
+// optionalText returns "" for a member that is absent or null.
+func (o object) optionalText(name string) (string, error) {
+	if !o.has(name) {
+		return "", nil
+	}
+	return o.text(name)
 }
 
 func (o object) texts(name string) ([]string, error) {
-	var ps []*string
-	if raw, ok := o[name]; !ok {
-		return nil, abnormal("member %q is missing", name)
-	} else if json.Unmarshal(raw, &ps) != nil || ps == nil {
-		return nil, abnormal("member %q is not a list of strings", name)
-	}
-	list := make([]string, len(ps))
-	for i, p := range ps {
-		if p == nil {
-			return nil, abnormal("member %q is not a list of strings", name)
-		}
-		list[i] = *p
-	}
-	return list, nil
+	texts := []string{}
+	err := o.list(name, func(raw []byte) error {
+		s, err := readText(name, raw)
+		texts = append(texts, s)
+		return err
+	})
+	return texts, err
 }
 
-// integer returns a whole number of at most 2^53, which every JSON library keeps.
-func (o object) integer(name string) (int64, error) {
+func (o object) list(name string, each func(raw []byte) error) error {
+	raw, err := o.required(name)
+	if err != nil {
+		return err
+	}
+	if raw[0] != '[' {
+		return abnormal("member %q is not a list", name)
+	}
+	return elements(raw, each)
+}
+
+func (o object) number(name string) (float64, error) {
+	raw, err := o.required(name)
+	if err != nil {
+		return 0, err
+	}
+	return readNumber(name, raw)
+}
+
+// integerIn returns a whole number from low to high, both of which are at most
+// maxInteger in size.
+func (o object) integerIn(name string, low, high int64) (int64, error) {
 	f, err := o.number(name)
 	if err != nil {
 		return 0, err
 	}
-	if f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		return 0, abnormal("member %q is not a whole number", name)
+	if f != math.Trunc(f) || f < float64(low) || f > float64(high) {
+		if low == high {
+			return 0, abnormal("member %q is %v, want %d", name, f, low)
+		}
+		return 0, abnormal("member %q is %v, want a whole number from %d to %d", name, f, low, high)
 	}
 	return int64(f), nil
 }
 
-func (o object) number(name string) (float64, error) {
-	raw, ok := o[name]
-	if !ok {
-		return 0, abnormal("member %q is missing", name)
-	}
-	if len(raw) == 0 || raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
-		return 0, abnormal("member %q is not a number", name)
-	}
-	f, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil {
-		return 0, abnormal("member %q is not a finite number", name)
-	}
-	return f, nil
-}
-
 // flag reads a truth value in either of the ways that clients write one.
 func (o object) flag(name string) (bool, error) {
-	switch raw, ok := o[name]; {
-	case !ok:
-		return false, abnormal("member %q is missing", name)
-	case string(raw) == "true" || string(raw) == "1":
+	raw, err := o.required(name)
+	if err != nil {
+		return false, err
+	}
+	switch string(raw) {
+	case "true", "1":
 		return true, nil
-	case string(raw) == "false" || string(raw) == "0":
+	case "false", "0":
 		return false, nil
 	}
 	return false, abnormal("member %q is not true, false, 1 or 0", name)
 }
 
 func (o object) object(name string) (object, error) {
-	raw, ok := o[name]
-	if !ok {
-		return nil, abnormal("member %q is missing", name)
+	raw, err := o.required(name)
+	if err != nil {
+		return nil, err
 	}
-	var inner object
-	if raw[0] != '{' || json.Unmarshal(raw, &inner) != nil {
+	if raw[0] != '{' {
 		return nil, abnormal("member %q is not an object", name)
 	}
-	return inner, nil
+	return members(raw)
 }
 
-// tags reads an optional object of strings.
+// tags reads an optional object of strings. One without members is nil.
 func (o object) tags(name string) (map[string]string, error) {
 	if !o.has(name) {
 		return nil, nil
 	}
 	inner, err := o.object(name)
-	if err != nil {
+	if err != nil || len(inner) == 0 {
 		return nil, err
 	}
 	tags := make(map[string]string, len(inner))
-	for k := range inner {
-		if tags[k], err = inner.text(k); err != nil {
-			return nil, abnormal("member %q: %q is not a string", name, k)
+	for _, m := range inner {
+		if tags[string(m.name)], err = readText(name, m.value); err != nil {
+			return nil, err
 		}
 	}
 	return tags, nil
+}
+
+// readText reads the JSON value of the named member, or of a part of it.
+func readText(name string, raw []byte) (string, error) {
+	if raw[0] != '"' {
+		return "", abnormal("member %q: want a string", name)
+	}
+	return string(unquote(raw)), nil
+}
+
+// readNumber reads the JSON value of the named member, or of a part of it. JSON
+// has no infinite numbers, but 1e999 is one.
+func readNumber(name string, raw []byte) (float64, error) {
+	if raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
+		return 0, abnormal("member %q: want a number", name)
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil {
+		return 0, abnormal("member %q: want a finite number", name)
+	}
+	return f, nil
+}
+
+// unquote returns the text of a JSON string: a part of it where nothing is escaped.
+func unquote(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		panic("wire: " + err.Error()) // json.Valid has seen it
+	}
+	return []byte(s)
+}
+
+// quote is %q for what a peer wrote, cut so that an error is fit for a log.
+func quote(s string) string {
+	const enough = 64
+	if len(s) <= enough {
+		return strconv.Quote(s)
+	}
+	return fmt.Sprintf("%q... (%d bytes)", s[:enough], len(s))
+}
+
+// finite returns the finite number that stands nearest to f, and 0 for NaN.
+func finite(f float64) float64 {
+	if math.IsNaN(f) {
+		return 0
+	}
+	return max(-math.MaxFloat64, min(f, math.MaxFloat64))
 }
 
 // encode gives the JSON of v without the escapes that are for web pages only, and
@@ -200,7 +218,7 @@ func encode(v any) []byte {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic("wire: " + err.Error()) // the types here have no value that fails
+		panic("wire: " + err.Error()) // finite has taken away the only values that fail
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

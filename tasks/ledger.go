@@ -1,0 +1,226 @@
+package tasks
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Ledger is the head of a task set: how far it is and how many hosts are in each
+// state.
+type Ledger struct {
+	Number   Number
+	Stage    Stage
+	Request  string // the id of the request that made it
+	Created  time.Time
+	Deadline time.Time
+	Closed   time.Time     // zero until it is closed
+	Timeout  time.Duration // limit for each command
+	Commands int           // how many commands it has
+	Total    int64
+	Counts   map[State]int64 // every state has an entry; together they are Total
+}
+
+// Open is how many hosts are still to be heard of.
+func (l Ledger) Open() int64 {
+	var n int64
+	for s, count := range l.Counts {
+		if s.Open() {
+			n += count
+		}
+	}
+	return n
+}
+
+// Ledger reads the head of a set. The error is ErrNotFound if there is none.
+func (s *Store) Ledger(ctx context.Context, n Number) (Ledger, error) {
+	meta, err := s.rdb.HGetAll(ctx, KeyMeta(n)).Result()
+	if err != nil {
+		return Ledger{}, fmt.Errorf("ledger of %s: %w", n, err)
+	}
+	if meta["state"] == "" {
+		return Ledger{}, fmt.Errorf("%s: %w", n, ErrNotFound)
+	}
+	number := func(name string) int64 {
+		i, _ := strconv.ParseInt(meta[name], 10, 64)
+		return i
+	}
+	l := Ledger{
+		Number: n, Stage: Stage(meta["state"]), Request: meta["request"],
+		Created: unixMilli(meta["created_ms"]), Deadline: unixMilli(meta["deadline_ms"]), Closed: unixMilli(meta["closed_ms"]),
+		Timeout: time.Duration(number("timeout_s")) * time.Second, Commands: int(number("commands")),
+		Total: number("total"), Counts: map[State]int64{},
+	}
+	for _, state := range States() {
+		l.Counts[state] = number(string(state))
+	}
+	return l, nil
+}
+
+// HostState is a host of a set and its state.
+type HostState struct {
+	Host  string
+	State State
+}
+
+// Hosts calls visit with the hosts of a set and their states, some hundreds at a
+// time, in no order. A host can come twice.
+func (s *Store) Hosts(ctx context.Context, n Number, visit func([]HostState) error) error {
+	var cursor uint64
+	for {
+		page, next, err := s.rdb.HScan(ctx, KeyHosts(n), cursor, "", Chunk).Result()
+		if err != nil {
+			return fmt.Errorf("hosts of %s: %w", n, err)
+		}
+		states := make([]HostState, 0, len(page)/2)
+		for i := 0; i+1 < len(page); i += 2 {
+			states = append(states, HostState{page[i], State(page[i+1])})
+		}
+		if err := visit(states); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// Awaiting calls visit with the hosts of a set that are in state sent, some hundreds
+// at a time, in no order. A host can come twice.
+func (s *Store) Awaiting(ctx context.Context, n Number, visit func([]string) error) error {
+	var cursor uint64
+	for {
+		page, next, err := s.rdb.SScan(ctx, KeyAwaiting(n), cursor, "", Chunk).Result()
+		if err != nil {
+			return fmt.Errorf("hosts awaited by %s: %w", n, err)
+		}
+		for len(page) > 0 {
+			part := page[:min(len(page), Chunk)]
+			page = page[len(part):]
+			if err := visit(part); err != nil {
+				return err
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// resultsPage is how many results are read at once: with outputs at their limit of
+// 64 KiB each a page is 12 MiB.
+const resultsPage = 100
+
+// Results calls visit with how each command ended, the earliest first. With a host
+// only its own are given.
+func (s *Store) Results(ctx context.Context, n Number, host string, visit func(Result) error) error {
+	from := "-"
+	for {
+		page, err := s.rdb.XRangeN(ctx, KeyResults(n), from, "+", resultsPage).Result()
+		if err != nil {
+			return fmt.Errorf("results of %s: %w", n, err)
+		}
+		for _, m := range page {
+			if r := parseResult(m); host == "" || host == r.Host {
+				if err := visit(r); err != nil {
+					return err
+				}
+			}
+		}
+		if len(page) < resultsPage {
+			return nil
+		}
+		from = "(" + page[len(page)-1].ID
+	}
+}
+
+func parseResult(m redis.XMessage) Result {
+	field := func(name string) string {
+		v, _ := m.Values[name].(string)
+		return v
+	}
+	number := func(name string) int64 {
+		i, _ := strconv.ParseInt(field(name), 10, 64)
+		return i
+	}
+	return Result{
+		Host: field("host"), Command: field("command"), ExitCode: int(number("exit_code")),
+		DurationMS: number("duration_ms"), Stdout: field("stdout"), Stderr: field("stderr"),
+		StdoutBytes: number("stdout_bytes"), StderrBytes: number("stderr_bytes"),
+		Truncated: field("truncated") == "1", Error: field("error"),
+	}
+}
+
+// Lookup names a set and the host that asks for it.
+type Lookup struct {
+	Number Number
+	Host   string
+}
+
+// Set is a task set as a host gets it.
+type Set struct {
+	Number   Number
+	Found    bool      // false: there is no such set for this host; the rest is then empty
+	Commands []Command // in the order in which they run
+	Request  string
+	Timeout  time.Duration
+	Deadline time.Time // by Redis's clock
+}
+
+// Find answers look-ups, in their order, in one round trip.
+func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
+	type head struct {
+		meta     *redis.SliceCmd
+		commands *redis.ZSliceCmd
+	}
+	heads := map[Number]head{}
+	states := make([]*redis.StringCmd, len(lookups))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, l := range lookups {
+			if _, ok := heads[l.Number]; !ok {
+				heads[l.Number] = head{
+					p.HMGet(ctx, KeyMeta(l.Number), "request", "timeout_s", "deadline_ms"),
+					p.ZRevRangeWithScores(ctx, KeySet(l.Number), 0, -1),
+				}
+			}
+			states[i] = p.HGet(ctx, KeyHosts(l.Number), l.Host)
+		}
+		return nil
+	})
+	if err != nil && err != redis.Nil {
+		// A key of the wrong type fails its own command only; the others are good.
+		if reply, ok := err.(redis.Error); !ok || !redis.HasErrorPrefix(reply, "WRONGTYPE") {
+			return nil, fmt.Errorf("look up task sets: %w", err)
+		}
+	}
+	sets := make([]Set, len(lookups))
+	for i, l := range lookups {
+		sets[i].Number = l.Number
+		state := State(states[i].Val())
+		h := heads[l.Number]
+		commands := h.commands.Val()
+		if state == "" || state == Cancelled || len(commands) == 0 || h.meta.Err() != nil {
+			continue
+		}
+		meta := func(i int) string {
+			v, _ := h.meta.Val()[i].(string)
+			return v
+		}
+		timeout, _ := strconv.ParseInt(meta(1), 10, 64)
+		sets[i] = Set{
+			Number: l.Number, Found: true, Request: meta(0),
+			Timeout: time.Duration(timeout) * time.Second, Deadline: unixMilli(meta(2)),
+		}
+		for _, z := range commands {
+			line, _ := z.Member.(string)
+			if !math.IsInf(z.Score, 0) {
+				sets[i].Commands = append(sets[i].Commands, Command{line, z.Score})
+			}
+		}
+	}
+	return sets, nil
+}

@@ -1,0 +1,274 @@
+package tasks
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/script"
+)
+
+// Chunk is how many hosts one script call, or one read, takes at most: at 500
+// hosts a call holds Redis for about a millisecond.
+const Chunk = 500
+
+// Defaults of a StoreConfig.
+const (
+	DefaultKeep        = 7 * 24 * time.Hour
+	DefaultOutputLimit = 64 << 20
+)
+
+// StoreConfig configures a Store. The zero value is fit for use.
+type StoreConfig struct {
+	Keep        time.Duration // how long a set's keys stay after its deadline; 0 means 7 days
+	OutputLimit int64         // bytes of output kept of one set; 0 means 64 MiB
+}
+
+// Store is the task sets in Redis. All methods may be called by many goroutines and
+// many processes at once; each change is one script that is safe to repeat.
+type Store struct {
+	rdb redis.UniversalClient
+	cfg StoreConfig
+}
+
+// NewStore returns a Store on rdb, which stays the caller's to close.
+func NewStore(rdb redis.UniversalClient, cfg StoreConfig) *Store {
+	if cfg.Keep <= 0 {
+		cfg.Keep = DefaultKeep
+	}
+	if cfg.OutputLimit <= 0 {
+		cfg.OutputLimit = DefaultOutputLimit
+	}
+	return &Store{rdb: rdb, cfg: cfg}
+}
+
+//go:embed lua/ledger.lua
+var ledgerLua string
+
+//go:embed lua/prepare.lua
+var prepareLua string
+
+//go:embed lua/enlist.lua
+var enlistLua string
+
+//go:embed lua/open.lua
+var openLua string
+
+//go:embed lua/expire.lua
+var expireLua string
+
+// The scripts; values that never change.
+var (
+	prepareScript = script.New(ledgerLua, prepareLua)
+	enlistScript  = script.New(ledgerLua, enlistLua)
+	openScript    = script.New(ledgerLua, openLua)
+	expireScript  = script.New(ledgerLua, expireLua)
+)
+
+// Prepared is a task set that is written but for its hosts.
+type Prepared struct {
+	Stage    Stage
+	Created  time.Time // by Redis's clock
+	Deadline time.Time // by Redis's clock
+}
+
+// Prepare writes the commands of a request under its number, which must be set.
+// Called again for the same request it changes nothing and tells how far the set is.
+// The error is ErrInUse if the number is another request's.
+func (s *Store) Prepare(ctx context.Context, request string, r Request) (Prepared, error) {
+	args := []any{request, seconds(r.Deadline), seconds(r.Timeout), s.cfg.Keep.Milliseconds()}
+	for _, c := range r.Commands {
+		args = append(args, c.Line, strconv.FormatFloat(c.Priority, 'g', -1, 64))
+	}
+	reply, err := s.run(ctx, prepareScript, []string{KeyMeta(r.Key), KeySet(r.Key)}, args)
+	if err != nil {
+		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
+	}
+	if verdict := text(reply, 0); verdict == "used" {
+		if whose := text(reply, 1); whose != "" {
+			return Prepared{}, fmt.Errorf("%w: %s belongs to request %s", ErrInUse, r.Key, whose)
+		}
+		return Prepared{}, fmt.Errorf("%w: the key %s holds something else", ErrInUse, r.Key)
+	}
+	p := Prepared{Stage(text(reply, 1)), unixMilli(text(reply, 2)), unixMilli(text(reply, 3))}
+	// The set is findable before anything else is done for it: its deadline is kept by
+	// this entry, whatever becomes of the process.
+	err = s.rdb.ZAdd(ctx, KeySets, redis.Z{Score: float64(p.Deadline.UnixMilli()), Member: string(r.Key)}).Err()
+	if err != nil {
+		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
+	}
+	return p, nil
+}
+
+// Enlisted is a host that Enlist writes into a set.
+type Enlisted struct {
+	Host  string
+	State State // Sent, Offline or Waiting
+}
+
+// Enlist writes hosts, at most Chunk of them, into a set that is being prepared. A
+// host that is in the set already keeps its state. It returns false if the set is
+// no longer being prepared; nothing is written then.
+func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, error) {
+	if len(hosts) == 0 {
+		return true, nil
+	}
+	args := make([]any, 0, 2*len(hosts))
+	for _, h := range hosts {
+		args = append(args, h.Host, string(h.State))
+	}
+	results, err := script.Run(ctx, s.rdb, script.Call{Script: enlistScript, Keys: ledgerKeys(n), Args: args})
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return false, fmt.Errorf("enlist hosts of %s: %w", n, err)
+	}
+	added, _ := results[0].Value.(int64)
+	return added >= 0, nil
+}
+
+// Open ends the preparation of a set. It returns true to the one caller that has
+// opened it. A set without an open host is closed at once.
+func (s *Store) Open(ctx context.Context, n Number) (bool, error) {
+	reply, err := s.run(ctx, openScript, []string{KeyMeta(n)}, nil)
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", n, err)
+	}
+	if integer(reply, 0) < 0 {
+		return false, fmt.Errorf("open %s: %w", n, ErrNotFound)
+	}
+	return integer(reply, 0) == 1, s.announceIf(ctx, n, integer(reply, 1))
+}
+
+// Due returns the sets whose deadline lies in the given span, at most limit, the
+// earliest first.
+func (s *Store) Due(ctx context.Context, after, until time.Time, limit int64) ([]Number, error) {
+	names, err := s.rdb.ZRangeByScore(ctx, KeySets, &redis.ZRangeBy{
+		Min: strconv.FormatInt(after.UnixMilli(), 10), Max: strconv.FormatInt(until.UnixMilli(), 10), Count: limit,
+	}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("sets past their deadline: %w", err)
+	}
+	numbers := make([]Number, len(names))
+	for i, name := range names {
+		numbers[i] = Number(name)
+	}
+	return numbers, nil
+}
+
+// Expire ends what is still open in a set whose deadline has passed. It changes
+// nothing before the deadline, and nothing the second time. A set that is gone from
+// Redis is struck from the list of sets.
+func (s *Store) Expire(ctx context.Context, n Number) error {
+	stage, err := s.rdb.HMGet(ctx, KeyMeta(n), "state", "announced").Result()
+	if err != nil {
+		return fmt.Errorf("expire %s: %w", n, err)
+	}
+	if stage[0] == nil {
+		return s.rdb.ZRem(ctx, KeySets, string(n)).Err()
+	}
+	if stage[0] == string(Closed) && stage[1] != nil {
+		return nil
+	}
+	over := int64(0)
+	finish := func(hosts []any) error {
+		reply, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
+		if err == nil {
+			over = integer(reply, 1)
+		}
+		return err
+	}
+	var cursor uint64
+	for {
+		page, next, err := s.rdb.HScan(ctx, KeyHosts(n), cursor, "", Chunk).Result()
+		if err != nil {
+			return fmt.Errorf("expire %s: %w", n, err)
+		}
+		var open []any
+		for i := 0; i+1 < len(page); i += 2 {
+			if State(page[i+1]).Open() {
+				open = append(open, page[i])
+			}
+		}
+		for len(open) > 0 {
+			part := open[:min(len(open), Chunk)]
+			open = open[len(part):]
+			if err := finish(part); err != nil {
+				return fmt.Errorf("expire %s: %w", n, err)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	if err := finish(nil); err != nil {
+		return fmt.Errorf("expire %s: %w", n, err)
+	}
+	return s.announceIf(ctx, n, over)
+}
+
+// announceIf records once that a set has closed, if over is 1. The event and the
+// mark lie in different slots: after a crash between the two it is recorded again,
+// by whoever next touches the set, and never lost.
+func (s *Store) announceIf(ctx context.Context, n Number, over int64) error {
+	if over != 1 {
+		return nil
+	}
+	l, err := s.Ledger(ctx, n)
+	if err != nil {
+		return err
+	}
+	e := Event{Type: "task.closed", Key: n, Request: l.Request, Counts: l.Counts, Total: &l.Total}
+	if err := Record(ctx, s.rdb, e); err != nil {
+		return err
+	}
+	if err := s.rdb.HSet(ctx, KeyMeta(n), "announced", 1).Err(); err != nil {
+		return fmt.Errorf("mark %s as announced: %w", n, err)
+	}
+	return nil
+}
+
+func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args []any) ([]any, error) {
+	results, err := script.Run(ctx, s.rdb, script.Call{Script: sc, Keys: keys, Args: args})
+	if err != nil {
+		return nil, err
+	}
+	if results[0].Err != nil {
+		return nil, results[0].Err
+	}
+	reply, _ := results[0].Value.([]any)
+	return reply, nil
+}
+
+func ledgerKeys(n Number) []string { return []string{KeyMeta(n), KeyHosts(n), KeyAwaiting(n)} }
+
+func text(reply []any, i int) string {
+	if i >= len(reply) {
+		return ""
+	}
+	s, _ := reply[i].(string)
+	return s
+}
+
+func integer(reply []any, i int) int64 {
+	if i >= len(reply) {
+		return 0
+	}
+	n, _ := reply[i].(int64)
+	return n
+}
+
+func unixMilli(s string) time.Time {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -1,0 +1,226 @@
+package tasks
+
+import (
+	"context"
+	"fmt"
+)
+
+// Verify recounts the ledger of a set from its hosts, lists and results, and returns
+// what does not add up, a line each: nothing for a sound ledger. Run on a set that
+// is still changing it may report what is only under way. The error is ErrNotFound
+// if there is no such set.
+func (s *Store) Verify(ctx context.Context, n Number) ([]string, error) {
+	l, err := s.Ledger(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	v := verifier{store: s, number: n, ledger: l, states: map[string]State{}, results: map[string]map[string]Result{}}
+	for _, step := range []func(context.Context) error{v.countStates, v.checkAwaiting, v.readResults, v.checkLists} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	v.checkStage()
+	return v.findings, nil
+}
+
+type verifier struct {
+	store    *Store
+	number   Number
+	ledger   Ledger
+	states   map[string]State
+	results  map[string]map[string]Result // host -> command
+	findings []string
+}
+
+func (v *verifier) find(format string, args ...any) {
+	v.findings = append(v.findings, fmt.Sprintf(format, args...))
+}
+
+func (v *verifier) countStates(ctx context.Context) error {
+	err := v.store.Hosts(ctx, v.number, func(hosts []HostState) error {
+		for _, h := range hosts {
+			v.states[h.Host] = h.State
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	counted := map[State]int64{}
+	for host, state := range v.states {
+		if !isState(string(state)) {
+			v.find("%s is in an unknown state %q", host, state)
+		}
+		counted[state]++
+	}
+	var sum int64
+	for _, state := range States() {
+		sum += v.ledger.Counts[state]
+		if counted[state] != v.ledger.Counts[state] {
+			v.find("counter %s is %d, but %d hosts are in that state", state, v.ledger.Counts[state], counted[state])
+		}
+	}
+	if sum != v.ledger.Total {
+		v.find("the counters add up to %d, but total is %d", sum, v.ledger.Total)
+	}
+	if int64(len(v.states)) != v.ledger.Total {
+		v.find("total is %d, but there are %d hosts", v.ledger.Total, len(v.states))
+	}
+	return nil
+}
+
+func (v *verifier) checkAwaiting(ctx context.Context) error {
+	awaited := map[string]bool{}
+	err := v.store.Awaiting(ctx, v.number, func(hosts []string) error {
+		for _, h := range hosts {
+			awaited[h] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for host, state := range v.states {
+		if state == Sent && !awaited[host] {
+			v.find("%s is sent, but not among those awaited", host)
+		}
+	}
+	for host := range awaited {
+		if v.states[host] != Sent {
+			v.find("%s is awaited, but %s", host, orNone(v.states[host]))
+		}
+	}
+	return nil
+}
+
+func (v *verifier) readResults(ctx context.Context) error {
+	return v.store.Results(ctx, v.number, "", func(r Result) error {
+		if _, ok := v.states[r.Host]; !ok {
+			v.find("there is a result of %s, which is not in the set", r.Host)
+		}
+		if v.results[r.Host] == nil {
+			v.results[r.Host] = map[string]Result{}
+		}
+		if _, twice := v.results[r.Host][r.Command]; twice {
+			v.find("%s has two results of %q", r.Host, r.Command)
+		}
+		r.Stdout, r.Stderr = "", ""
+		v.results[r.Host][r.Command] = r
+		return nil
+	})
+}
+
+// checkLists holds the state of each host against what it has run.
+func (v *verifier) checkLists(ctx context.Context) error {
+	commands, err := v.store.rdb.ZRange(ctx, KeySet(v.number), 0, -1).Result()
+	if err != nil {
+		return fmt.Errorf("commands of %s: %w", v.number, err)
+	}
+	hosts := make([]string, 0, Chunk)
+	for host := range v.states {
+		if hosts = append(hosts, host); len(hosts) == Chunk {
+			if err := v.checkListsOf(ctx, commands, hosts); err != nil {
+				return err
+			}
+			hosts = hosts[:0]
+		}
+	}
+	return v.checkListsOf(ctx, commands, hosts)
+}
+
+func (v *verifier) checkListsOf(ctx context.Context, commands, hosts []string) error {
+	complete, err := v.lists(ctx, hosts, KeyCompleteOf)
+	if err != nil {
+		return err
+	}
+	oncall, err := v.lists(ctx, hosts, KeyOnCallOf)
+	if err != nil {
+		return err
+	}
+	inSet := map[string]bool{}
+	for _, c := range commands {
+		inSet[c] = true
+	}
+	for i, host := range hosts {
+		v.checkHost(host, inSet, complete[i], oncall[i])
+	}
+	return nil
+}
+
+func (v *verifier) checkHost(host string, inSet map[string]bool, complete, oncall []string) {
+	ran := map[string]bool{}
+	for _, c := range complete {
+		if ran[c] {
+			v.find("%s has run %q twice", host, c)
+		}
+		ran[c] = true
+	}
+	for _, list := range [][]string{complete, oncall} {
+		for _, c := range list {
+			if !inSet[c] {
+				v.find("%s lists %q, which is not in the set", host, c)
+			}
+		}
+	}
+	bad := false
+	for c, r := range v.results[host] {
+		bad = bad || r.ExitCode != 0 || r.Error != ""
+		if !ran[c] {
+			v.find("%s has a result of %q, but has not run it", host, c)
+		}
+	}
+	state := v.states[host]
+	whole := len(ran) == len(inSet)
+	switch {
+	case (state == Done || state == Failed) && !whole:
+		v.find("%s is %s, but has run %d of %d commands", host, state, len(ran), len(inSet))
+	case state == Done && bad:
+		v.find("%s is done, but a command failed", host)
+	case state == Failed && !bad:
+		v.find("%s is failed, but no command failed", host)
+	case state.Open() && whole:
+		v.find("%s is %s, but has run every command", host, state)
+	}
+}
+
+// lists reads one list a host, in one round trip.
+func (v *verifier) lists(ctx context.Context, hosts []string, key func(Number, string) string) ([][]string, error) {
+	lists := make([][]string, len(hosts))
+	pipe := v.store.rdb.Pipeline()
+	for _, h := range hosts {
+		pipe.LRange(ctx, key(v.number, h), 0, -1)
+	}
+	if len(hosts) == 0 {
+		return lists, nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lists of %s: %w", v.number, err)
+	}
+	for i, c := range cmds {
+		if r, ok := c.(interface{ Val() []string }); ok {
+			lists[i] = r.Val()
+		}
+	}
+	return lists, nil
+}
+
+func (v *verifier) checkStage() {
+	open := v.ledger.Open()
+	switch {
+	case v.ledger.Stage == Closed && open > 0:
+		v.find("the set is closed, but %d hosts are open", open)
+	case v.ledger.Stage == Open && open == 0:
+		v.find("the set is open, but no host is")
+	case v.ledger.Stage != Closed && !v.ledger.Closed.IsZero():
+		v.find("the set is %s, but has a time of closing", v.ledger.Stage)
+	}
+}
+
+func orNone(s State) string {
+	if s == "" {
+		return "not in the set"
+	}
+	return string(s)
+}
