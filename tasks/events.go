@@ -109,6 +109,8 @@ func LastEvent(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 func Events(ctx context.Context, rdb redis.UniversalClient, after string, limit int64, block time.Duration) ([]Event, error) {
 	if block <= 0 {
 		block = -1
+	} else {
+		block = max(block, time.Millisecond) // Redis takes 0 ms for ever
 	}
 	streams, err := rdb.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{KeyEvents, after}, Count: limit, Block: block,

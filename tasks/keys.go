@@ -54,6 +54,10 @@ func KeyAt(listener string) string { return "{muster}:at:" + listener }
 // connections.
 func ChannelFor(listener string) string { return "{muster}:to:" + listener }
 
+// ChannelOff is the pub/sub channel that names each host taken off the roll: who
+// still holds it puts it back.
+const ChannelOff = "{muster}:off"
+
 // KeyHost is a key of a host: "info", "ipv4", or another name that a setting gives.
 func KeyHost(host, name string) string { return "muster:host:{" + host + "}:" + name }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/script"
 )
 
 // Ledger is the head of a task set: how far it is and how many hosts are in each
@@ -38,18 +40,24 @@ func (l Ledger) Open() int64 {
 
 // Ledger reads the head of a set. The error is ErrNotFound if there is none.
 func (s *Store) Ledger(ctx context.Context, n Number) (Ledger, error) {
+	l, _, err := s.head(ctx, n)
+	return l, err
+}
+
+// head is Ledger, and whether the end of the set was announced.
+func (s *Store) head(ctx context.Context, n Number) (l Ledger, announced bool, err error) {
 	meta, err := s.rdb.HGetAll(ctx, KeyMeta(n)).Result()
 	if err != nil {
-		return Ledger{}, fmt.Errorf("ledger of %s: %w", n, err)
+		return Ledger{}, false, fmt.Errorf("ledger of %s: %w", n, err)
 	}
 	if meta["state"] == "" {
-		return Ledger{}, fmt.Errorf("%s: %w", n, ErrNotFound)
+		return Ledger{}, false, fmt.Errorf("%s: %w", n, ErrNotFound)
 	}
 	number := func(name string) int64 {
 		i, _ := strconv.ParseInt(meta[name], 10, 64)
 		return i
 	}
-	l := Ledger{
+	l = Ledger{
 		Number: n, Stage: Stage(meta["state"]), Request: meta["request"],
 		Created: unixMilli(meta["created_ms"]), Deadline: unixMilli(meta["deadline_ms"]), Closed: unixMilli(meta["closed_ms"]),
 		Timeout: time.Duration(number("timeout_s")) * time.Second, Commands: int(number("commands")),
@@ -58,7 +66,7 @@ func (s *Store) Ledger(ctx context.Context, n Number) (Ledger, error) {
 	for _, state := range States() {
 		l.Counts[state] = number(string(state))
 	}
-	return l, nil
+	return l, meta["announced"] != "", nil
 }
 
 // HostState is a host of a set and its state.
@@ -179,7 +187,8 @@ func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
 	}
 	heads := map[Number]head{}
 	states := make([]*redis.StringCmd, len(lookups))
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// A key of the wrong type fails its own command only; the others are good.
+	cmds, _ := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, l := range lookups {
 			if _, ok := heads[l.Number]; !ok {
 				heads[l.Number] = head{
@@ -191,10 +200,9 @@ func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
 		}
 		return nil
 	})
-	if err != nil && err != redis.Nil {
-		// A key of the wrong type fails its own command only; the others are good.
-		if reply, ok := err.(redis.Error); !ok || !redis.HasErrorPrefix(reply, "WRONGTYPE") {
-			return nil, fmt.Errorf("look up task sets: %w", err)
+	for _, cmd := range cmds {
+		if script.Transient(cmd.Err()) {
+			return nil, fmt.Errorf("look up task sets: %w", cmd.Err())
 		}
 	}
 	sets := make([]Set, len(lookups))

@@ -3,8 +3,8 @@ package tasks
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/musterhq/muster/internal/script"
 )
@@ -41,10 +41,10 @@ type Result struct {
 
 // Reported is what became of a batch of reports.
 type Reported struct {
-	NoSet      int // reports for a set that does not exist
-	Strangers  int // reports of hosts that are not in the set
-	PassedOver int // commands that are not in the set
-	Failed     error
+	NoSet      int   // reports for a set that does not exist
+	Strangers  int   // reports of hosts that are not in the set
+	PassedOver int   // commands that are not in the set
+	Failed     error // which reports were left out, and why
 }
 
 //go:embed lua/report.lua
@@ -57,6 +57,9 @@ const (
 	// that it holds Redis for a few milliseconds at most.
 	reportsPerCall = 100
 	bytesPerCall   = 256 << 10
+	// What each argument costs besides its bytes: a list of a million empty texts is
+	// not free.
+	bytesPerArg = 32
 )
 
 // Report brings reports into the ledgers, in their order, in one round trip. The
@@ -64,110 +67,131 @@ const (
 // be given again; reports that Redis refuses for another reason (a key of a set that
 // someone made something else) are left out and named in Reported.Failed.
 func (s *Store) Report(ctx context.Context, reports []Report) (Reported, error) {
-	calls, numbers := s.reportCalls(reports)
-	results, err := script.Run(ctx, s.rdb, calls...)
-	if err != nil {
-		return Reported{}, fmt.Errorf("store reports: %w", err)
-	}
 	var sum Reported
-	for i, r := range results {
-		if r.Err != nil {
-			sum.Failed = fmt.Errorf("store reports on %s: %w", numbers[i].number, r.Err)
-			continue
-		}
-		reply, _ := r.Value.([]any)
-		over := integer(reply, 0)
-		if over < 0 {
-			sum.NoSet += numbers[i].reports
-		}
-		sum.Strangers += int(integer(reply, 1))
-		sum.PassedOver += int(integer(reply, 2))
-		if err := s.announceIf(ctx, numbers[i].number, over); err != nil {
-			if script.Transient(err) {
-				return sum, err
-			}
-			sum.Failed = err
+	closed := map[Number]bool{}
+	refused, err := s.reportIn(ctx, reportGroups(reports, reportsPerCall), &sum, closed)
+	if err != nil {
+		return Reported{}, err
+	}
+	// One damaged list refuses all reports that share a script call with it: they are
+	// brought in one by one, each as if it came twice.
+	var again []*group
+	for _, g := range refused {
+		again = append(again, reportGroups(g.reports, 1)...)
+	}
+	refused, err = s.reportIn(ctx, again, &sum, closed)
+	if err != nil {
+		return Reported{}, err
+	}
+	for _, g := range refused {
+		sum.Failed = errors.Join(sum.Failed, fmt.Errorf("report of %s on %s: %w", g.reports[0].Host, g.number, g.err))
+	}
+	for n := range closed {
+		if err := s.announceIf(ctx, n, 1); script.Transient(err) {
+			return Reported{}, err
+		} else if err != nil {
+			sum.Failed = errors.Join(sum.Failed, err)
 		}
 	}
 	return sum, nil
 }
 
-type group struct {
-	number  Number
-	reports int
-	bytes   int
-	args    []any
+// reportIn runs the calls, adds what became of them to sum, notes the sets that are
+// closed, and returns the groups that Redis has refused.
+func (s *Store) reportIn(ctx context.Context, groups []*group, sum *Reported, closed map[Number]bool) ([]*group, error) {
+	calls := make([]script.Call, len(groups))
+	for i, g := range groups {
+		calls[i] = script.Call{Script: reportScript, Keys: setKeys(g.number), Args: g.arguments(s.cfg.OutputLimit)}
+	}
+	results, err := script.Run(ctx, s.rdb, calls...)
+	if err != nil {
+		return nil, fmt.Errorf("store reports: %w", err)
+	}
+	var refused []*group
+	for i, r := range results {
+		if r.Err != nil {
+			groups[i].err = r.Err
+			refused = append(refused, groups[i])
+			continue
+		}
+		reply, _ := r.Value.([]any)
+		switch integer(reply, 0) {
+		case -1:
+			sum.NoSet += len(groups[i].reports)
+		case 1:
+			closed[groups[i].number] = true
+		}
+		sum.Strangers += int(integer(reply, 1))
+		sum.PassedOver += int(integer(reply, 2))
+	}
+	return refused, nil
 }
 
-// reportCalls parts reports by task number, keeping the order within each.
-func (s *Store) reportCalls(reports []Report) ([]script.Call, []group) {
+// group is the reports of one script call.
+type group struct {
+	number  Number
+	reports []Report
+	size    int
+	err     error // why Redis has refused it
+}
+
+// reportGroups parts reports by task number, keeping the order within each.
+func reportGroups(reports []Report, most int) []*group {
 	var groups []*group
 	current := map[Number]*group{}
 	for _, r := range reports {
 		g := current[r.Number]
-		if g == nil || g.reports >= reportsPerCall || g.bytes >= bytesPerCall {
-			g = &group{number: r.Number, args: []any{s.cfg.OutputLimit}}
+		if g == nil || len(g.reports) >= most || g.size >= bytesPerCall {
+			g = &group{number: r.Number}
 			current[r.Number] = g
 			groups = append(groups, g)
 		}
-		g.add(r)
+		g.reports = append(g.reports, r)
+		g.size += r.size()
 	}
-	calls, parted := make([]script.Call, len(groups)), make([]group, len(groups))
-	for i, g := range groups {
-		n := g.number
-		calls[i] = script.Call{Script: reportScript, Args: g.args, Keys: []string{
-			KeyMeta(n), KeyHosts(n), KeyAwaiting(n), KeySet(n), KeyWorking(n),
-			KeyComplete(n), KeyOnCall(n), KeyFailing(n), KeyResults(n),
-		}}
-		parted[i] = *g
-	}
-	return calls, parted
+	return groups
 }
 
-func (g *group) add(r Report) {
-	g.reports++
-	text := func(s string) {
-		g.args = append(g.args, s)
-		g.bytes += len(s)
-	}
-	number := func(n int64) { g.args = append(g.args, strconv.FormatInt(n, 10)) }
-	list := func(l []string) {
-		number(int64(len(l)))
-		for _, s := range l {
-			text(s)
+// size is about how many bytes r is to Redis.
+func (r Report) size() int {
+	n := 10*bytesPerArg + len(r.Working)
+	for _, list := range [][]string{r.Complete, r.OnCall} {
+		for _, command := range list {
+			n += len(command) + bytesPerArg
 		}
 	}
-	flag := func(b bool) {
-		if b {
-			number(1)
-		} else {
-			number(0)
-		}
+	if r.Result != nil {
+		n += 10*bytesPerArg + len(r.Result.Stdout) + len(r.Result.Stderr)
 	}
-	text(r.Host)
+	return n
+}
+
+// arguments are those of report.lua.
+func (g *group) arguments(outputLimit int64) []any {
+	args := []any{outputLimit}
+	for _, r := range g.reports {
+		args = r.arguments(args)
+	}
+	return args
+}
+
+func (r Report) arguments(args []any) []any {
 	if r.RCC != 0 {
-		text("answer")
-		number(int64(r.RCC))
-		return
+		return append(args, r.Host, "answer", r.RCC)
 	}
-	text("status")
-	number(int64(r.Phase))
-	text(r.Working)
-	flag(r.Lists)
+	args = append(args, r.Host, "status", r.Phase, r.Working, r.Lists)
 	if r.Lists {
-		list(r.Complete)
-		list(r.OnCall)
+		for _, list := range [][]string{r.Complete, r.OnCall} {
+			args = append(args, len(list))
+			for _, command := range list {
+				args = append(args, command)
+			}
+		}
 	}
-	flag(r.Result != nil)
+	args = append(args, r.Result != nil)
 	if c := r.Result; c != nil {
-		text(c.Command)
-		number(int64(c.ExitCode))
-		number(c.DurationMS)
-		text(c.Stdout)
-		text(c.Stderr)
-		number(c.StdoutBytes)
-		number(c.StderrBytes)
-		flag(c.Truncated)
-		text(c.Error)
+		args = append(args, c.Command, c.ExitCode, c.DurationMS, c.Stdout, c.Stderr,
+			c.StdoutBytes, c.StderrBytes, c.Truncated, c.Error)
 	}
+	return args
 }

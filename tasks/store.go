@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -61,12 +62,16 @@ var openLua string
 //go:embed lua/expire.lua
 var expireLua string
 
+//go:embed lua/announced.lua
+var announcedLua string
+
 // The scripts; values that never change.
 var (
-	prepareScript = script.New(ledgerLua, prepareLua)
-	enlistScript  = script.New(ledgerLua, enlistLua)
-	openScript    = script.New(ledgerLua, openLua)
-	expireScript  = script.New(ledgerLua, expireLua)
+	prepareScript   = script.New(ledgerLua, prepareLua)
+	enlistScript    = script.New(ledgerLua, enlistLua)
+	openScript      = script.New(ledgerLua, openLua)
+	expireScript    = script.New(ledgerLua, expireLua)
+	announcedScript = script.New(announcedLua)
 )
 
 // Prepared is a task set that is written but for its hosts.
@@ -84,7 +89,7 @@ func (s *Store) Prepare(ctx context.Context, request string, r Request) (Prepare
 	for _, c := range r.Commands {
 		args = append(args, c.Line, strconv.FormatFloat(c.Priority, 'g', -1, 64))
 	}
-	reply, err := s.run(ctx, prepareScript, []string{KeyMeta(r.Key), KeySet(r.Key)}, args)
+	reply, err := s.run(ctx, prepareScript, setKeys(r.Key), args)
 	if err != nil {
 		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
 	}
@@ -92,7 +97,7 @@ func (s *Store) Prepare(ctx context.Context, request string, r Request) (Prepare
 		if whose := text(reply, 1); whose != "" {
 			return Prepared{}, fmt.Errorf("%w: %s belongs to request %s", ErrInUse, r.Key, whose)
 		}
-		return Prepared{}, fmt.Errorf("%w: the key %s holds something else", ErrInUse, r.Key)
+		return Prepared{}, fmt.Errorf("%w: keys of %s hold something else", ErrInUse, r.Key)
 	}
 	p := Prepared{Stage(text(reply, 1)), unixMilli(text(reply, 2)), unixMilli(text(reply, 3))}
 	// The set is findable before anything else is done for it: its deadline is kept by
@@ -121,15 +126,11 @@ func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, e
 	for _, h := range hosts {
 		args = append(args, h.Host, string(h.State))
 	}
-	results, err := script.Run(ctx, s.rdb, script.Call{Script: enlistScript, Keys: ledgerKeys(n), Args: args})
-	if err == nil {
-		err = results[0].Err
-	}
+	reply, err := s.run(ctx, enlistScript, ledgerKeys(n), args)
 	if err != nil {
 		return false, fmt.Errorf("enlist hosts of %s: %w", n, err)
 	}
-	added, _ := results[0].Value.(int64)
-	return added >= 0, nil
+	return integer(reply, 0) >= 0, nil
 }
 
 // Open ends the preparation of a set. It returns true to the one caller that has
@@ -161,55 +162,48 @@ func (s *Store) Due(ctx context.Context, after, until time.Time, limit int64) ([
 	return numbers, nil
 }
 
-// Expire ends what is still open in a set whose deadline has passed. It changes
-// nothing before the deadline, and nothing the second time. A set that is gone from
-// Redis is struck from the list of sets.
+// Expire ends what is still open in a set whose deadline has passed, also where the
+// set was closed and a host was heard of afterwards. It changes nothing before the
+// deadline, and nothing the second time. A set that is gone from Redis is struck from
+// the list of sets.
 func (s *Store) Expire(ctx context.Context, n Number) error {
-	stage, err := s.rdb.HMGet(ctx, KeyMeta(n), "state", "announced").Result()
-	if err != nil {
-		return fmt.Errorf("expire %s: %w", n, err)
-	}
-	if stage[0] == nil {
-		return s.rdb.ZRem(ctx, KeySets, string(n)).Err()
-	}
-	if stage[0] == string(Closed) && stage[1] != nil {
+	l, announced, err := s.head(ctx, n)
+	if errors.Is(err, ErrNotFound) {
+		if err := s.rdb.ZRem(ctx, KeySets, string(n)).Err(); err != nil {
+			return fmt.Errorf("strike %s from the list: %w", n, err)
+		}
 		return nil
 	}
-	over := int64(0)
-	finish := func(hosts []any) error {
-		reply, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
-		if err == nil {
-			over = integer(reply, 1)
-		}
-		return err
+	if err != nil {
+		return fmt.Errorf("expire: %w", err)
 	}
-	var cursor uint64
-	for {
-		page, next, err := s.rdb.HScan(ctx, KeyHosts(n), cursor, "", Chunk).Result()
-		if err != nil {
-			return fmt.Errorf("expire %s: %w", n, err)
-		}
+	if l.Stage == Closed && announced && l.Open() == 0 {
+		return nil // most sets, each time: one read
+	}
+	err = s.Hosts(ctx, n, func(hosts []HostState) error {
 		var open []any
-		for i := 0; i+1 < len(page); i += 2 {
-			if State(page[i+1]).Open() {
-				open = append(open, page[i])
+		for _, h := range hosts {
+			if h.State.Open() {
+				open = append(open, h.Host)
 			}
 		}
 		for len(open) > 0 {
 			part := open[:min(len(open), Chunk)]
 			open = open[len(part):]
-			if err := finish(part); err != nil {
-				return fmt.Errorf("expire %s: %w", n, err)
+			if _, err := s.run(ctx, expireScript, ledgerKeys(n), part); err != nil {
+				return err
 			}
 		}
-		if cursor = next; cursor == 0 {
-			break
-		}
-	}
-	if err := finish(nil); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("expire %s: %w", n, err)
 	}
-	return s.announceIf(ctx, n, over)
+	reply, err := s.run(ctx, expireScript, ledgerKeys(n), nil)
+	if err != nil {
+		return fmt.Errorf("expire %s: %w", n, err)
+	}
+	return s.announceIf(ctx, n, integer(reply, 0))
 }
 
 // announceIf records once that a set has closed, if over is 1. The event and the
@@ -219,20 +213,26 @@ func (s *Store) announceIf(ctx context.Context, n Number, over int64) error {
 	if over != 1 {
 		return nil
 	}
-	l, err := s.Ledger(ctx, n)
-	if err != nil {
+	l, announced, err := s.head(ctx, n)
+	if errors.Is(err, ErrNotFound) {
+		return nil // gone since
+	}
+	if err != nil || announced {
 		return err
 	}
 	e := Event{Type: "task.closed", Key: n, Request: l.Request, Counts: l.Counts, Total: &l.Total}
 	if err := Record(ctx, s.rdb, e); err != nil {
 		return err
 	}
-	if err := s.rdb.HSet(ctx, KeyMeta(n), "announced", 1).Err(); err != nil {
+	// By script, so that the mark never makes a key that has just expired anew.
+	_, err = s.run(ctx, announcedScript, []string{KeyMeta(n)}, nil)
+	if err != nil {
 		return fmt.Errorf("mark %s as announced: %w", n, err)
 	}
 	return nil
 }
 
+// run runs one script. A reply that is no list is given as a list of one.
 func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args []any) ([]any, error) {
 	results, err := script.Run(ctx, s.rdb, script.Call{Script: sc, Keys: keys, Args: args})
 	if err != nil {
@@ -241,8 +241,18 @@ func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args 
 	if results[0].Err != nil {
 		return nil, results[0].Err
 	}
-	reply, _ := results[0].Value.([]any)
-	return reply, nil
+	if list, ok := results[0].Value.([]any); ok {
+		return list, nil
+	}
+	return []any{results[0].Value}, nil
+}
+
+// setKeys are the keys that a set has once, in the order in which scripts take them.
+func setKeys(n Number) []string {
+	return []string{
+		KeyMeta(n), KeySet(n), KeyHosts(n), KeyAwaiting(n), KeyWorking(n),
+		KeyComplete(n), KeyOnCall(n), KeyFailing(n), KeyResults(n),
+	}
 }
 
 func ledgerKeys(n Number) []string { return []string{KeyMeta(n), KeyHosts(n), KeyAwaiting(n)} }

@@ -22,14 +22,18 @@
 //
 // A host never goes back: it is moved only to a state further on. An answer or a
 // report after offline, missing or unanswered counts, until the deadline. At the
-// deadline all that is open becomes expired. A set is preparing until each of its
-// hosts is written, then open, and closed when no host of it is open any more.
+// deadline all that is open becomes expired.
+//
+// A set is preparing until each of its hosts is written, then open, and closed when
+// for the first time no host of it is open. It stays closed when one of its offline,
+// missing or unanswered hosts is heard of after all.
 package tasks
 
 import (
 	"errors"
 	"fmt"
 	"regexp"
+	"unicode/utf8"
 )
 
 // Errors that callers branch on.
@@ -119,14 +123,17 @@ type Stage string
 const (
 	Preparing Stage = "preparing" // its hosts are being written; nothing has been sent
 	Open      Stage = "open"      // some host is open
-	Closed    Stage = "closed"    // no host is open; the counts are the result
+	Closed    Stage = "closed"    // no host was open for the first time, or the deadline passed
 )
 
 // clip shortens what a peer wrote for a message to a person.
 func clip(s string) string {
-	const most = 100
+	most := 100
 	if len(s) <= most {
 		return s
+	}
+	for most > 96 && !utf8.RuneStart(s[most]) {
+		most-- // not through the middle of a character
 	}
 	return s[:most] + "..."
 }

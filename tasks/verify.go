@@ -3,24 +3,42 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"sort"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/script"
 )
 
+// expiryGrace is how long after its deadline a set may still have open hosts: a
+// worker ends them within seconds.
+const expiryGrace = time.Minute
+
 // Verify recounts the ledger of a set from its hosts, lists and results, and returns
-// what does not add up, a line each: nothing for a sound ledger. Run on a set that
-// is still changing it may report what is only under way. The error is ErrNotFound
-// if there is no such set.
+// what does not add up, a line each and sorted: nothing for a sound ledger. Run on a
+// set that is still changing it may report what is only under way. The error is
+// ErrNotFound if there is no such set.
 func (s *Store) Verify(ctx context.Context, n Number) ([]string, error) {
 	l, err := s.Ledger(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	v := verifier{store: s, number: n, ledger: l, states: map[string]State{}, results: map[string]map[string]Result{}}
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("verify %s: %w", n, err)
+	}
+	v := verifier{
+		store: s, number: n, ledger: l, past: now.Sub(l.Deadline),
+		states: map[string]State{}, results: map[string]map[string]Result{},
+	}
 	for _, step := range []func(context.Context) error{v.countStates, v.checkAwaiting, v.readResults, v.checkLists} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
 	v.checkStage()
+	sort.Strings(v.findings)
 	return v.findings, nil
 }
 
@@ -28,6 +46,7 @@ type verifier struct {
 	store    *Store
 	number   Number
 	ledger   Ledger
+	past     time.Duration // since the deadline; negative before it
 	states   map[string]State
 	results  map[string]map[string]Result // host -> command
 	findings []string
@@ -117,6 +136,9 @@ func (v *verifier) checkLists(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("commands of %s: %w", v.number, err)
 	}
+	if len(commands) != v.ledger.Commands {
+		v.find("%d commands were written, but the set has %d", v.ledger.Commands, len(commands))
+	}
 	hosts := make([]string, 0, Chunk)
 	for host := range v.states {
 		if hosts = append(hosts, host); len(hosts) == Chunk {
@@ -171,7 +193,10 @@ func (v *verifier) checkHost(host string, inSet map[string]bool, complete, oncal
 		}
 	}
 	state := v.states[host]
-	whole := len(ran) == len(inSet)
+	whole := true
+	for c := range inSet {
+		whole = whole && ran[c]
+	}
 	switch {
 	case (state == Done || state == Failed) && !whole:
 		v.find("%s is %s, but has run %d of %d commands", host, state, len(ran), len(inSet))
@@ -179,7 +204,7 @@ func (v *verifier) checkHost(host string, inSet map[string]bool, complete, oncal
 		v.find("%s is done, but a command failed", host)
 	case state == Failed && !bad:
 		v.find("%s is failed, but no command failed", host)
-	case state.Open() && whole:
+	case state.Open() && whole && v.past < 0:
 		v.find("%s is %s, but has run every command", host, state)
 	}
 }
@@ -194,27 +219,34 @@ func (v *verifier) lists(ctx context.Context, hosts []string, key func(Number, s
 	if len(hosts) == 0 {
 		return lists, nil
 	}
-	cmds, err := pipe.Exec(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("lists of %s: %w", v.number, err)
-	}
+	cmds, _ := pipe.Exec(ctx)
 	for i, c := range cmds {
-		if r, ok := c.(interface{ Val() []string }); ok {
-			lists[i] = r.Val()
+		switch err := c.Err(); {
+		case script.Transient(err):
+			return nil, fmt.Errorf("lists of %s: %w", v.number, err)
+		case err != nil:
+			v.find("%s is no list", key(v.number, hosts[i]))
+		default:
+			lists[i] = c.(*redis.StringSliceCmd).Val()
 		}
 	}
 	return lists, nil
 }
 
 func (v *verifier) checkStage() {
-	open := v.ledger.Open()
+	open, stage := v.ledger.Open(), v.ledger.Stage
+	if v.past > expiryGrace && (open > 0 || stage != Closed) {
+		v.find("the deadline has passed, but the set is %s and %d hosts are open", stage, open)
+	}
+	// A closed set may have open hosts: some that were offline, missing or unanswered
+	// and were heard of since.
 	switch {
-	case v.ledger.Stage == Closed && open > 0:
-		v.find("the set is closed, but %d hosts are open", open)
-	case v.ledger.Stage == Open && open == 0:
+	case stage == Open && open == 0:
 		v.find("the set is open, but no host is")
-	case v.ledger.Stage != Closed && !v.ledger.Closed.IsZero():
-		v.find("the set is %s, but has a time of closing", v.ledger.Stage)
+	case stage != Preparing && stage != Open && stage != Closed:
+		v.find("the set is in an unknown state %q", stage)
+	case (stage == Closed) == v.ledger.Closed.IsZero():
+		v.find("the set is %s, and its time of closing is %v", stage, v.ledger.Closed)
 	}
 }
 

@@ -212,7 +212,7 @@ type Found struct {
 
 	Commands   []Command // the highest priority first, as they are to be run
 	Request    string    // the request that made the set: a number is run once for each
-	TimeoutS   int64     // limit for each command, seconds, 1 to 604,800
+	TimeoutS   int64     // limit for each command, seconds, at most 604,800; 0: not said, the agent has a default
 	DeadlineMS int64     // no command starts after it; Redis's clock, Unix milliseconds
 }
 
@@ -246,7 +246,7 @@ func readFound(o object, _ Peer) (Message, error) {
 	if m.Request, err = o.text("request"); err != nil {
 		return nil, err
 	}
-	if m.TimeoutS, err = o.integerIn("timeout_s", 1, maxTimeoutS); err != nil {
+	if m.TimeoutS, err = o.integerIn("timeout_s", 0, maxTimeoutS); err != nil {
 		return nil, err
 	}
 	m.DeadlineMS, err = o.integerIn("deadline_ms", 0, maxInteger)

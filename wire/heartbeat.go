@@ -25,10 +25,14 @@ type Heartbeats struct {
 // Known reports whether body is a heartbeat that Encode gives or that was learnt.
 // It takes no lock and allocates nothing. False says nothing: decode the body.
 func (h *Heartbeats) Known(body []byte) bool {
+	return known(h.learnt.Load(), body)
+}
+
+func known(learnt *[]string, body []byte) bool {
 	if string(body) == heartbeatBody {
 		return true
 	}
-	if learnt := h.learnt.Load(); learnt != nil {
+	if learnt != nil {
 		for _, s := range *learnt {
 			if string(body) == s {
 				return true
@@ -45,8 +49,13 @@ func (h *Heartbeats) Learn(body []byte) {
 	if len(body) > maxKnownBytes {
 		return
 	}
-	for !h.Known(body) {
+	for {
+		// What is looked at is what is replaced: else a body that another goroutine
+		// learns in between would be in it twice, and take the place of one more.
 		old := h.learnt.Load()
+		if known(old, body) {
+			return
+		}
 		var learnt []string
 		if old != nil {
 			learnt = *old

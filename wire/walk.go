@@ -1,6 +1,13 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
+
+// fewNames is more than any object of a client has, and few enough to compare
+// each with each.
+const fewNames = 16
 
 // members returns the members of a JSON object that json.Valid has accepted.
 func members(raw []byte) (object, error) {
@@ -31,12 +38,11 @@ func (w *walker) object(each func(member)) error {
 	if err := w.enter(); err != nil {
 		return err
 	}
-	var names nameSet
+	var few [fewNames][]byte
+	names := few[:0]
 	for w.more('}') {
 		name := unquote(w.text())
-		if !names.add(name) {
-			return abnormal("member %s stands twice", quote(string(name)))
-		}
+		names = append(names, name)
 		w.gap()
 		value, err := w.value()
 		if err != nil {
@@ -45,6 +51,9 @@ func (w *walker) object(each func(member)) error {
 		if each != nil {
 			each(member{name, value})
 		}
+	}
+	if name := twice(names); name != nil {
+		return abnormal("member %s stands twice", quote(string(name)))
 	}
 	return nil
 }
@@ -121,35 +130,24 @@ func (w *walker) gap() {
 
 func isGap(c byte) bool { return c <= ' ' || c == ',' || c == ':' }
 
-// nameSet is the names of one object. Objects have few members as a rule; only
-// for more it makes a map, so that hostile ones are read in linear time as well.
-type nameSet struct {
-	few  [8][]byte
-	n    int
-	many map[string]struct{}
-}
-
-// add reports false if name is there already.
-func (s *nameSet) add(name []byte) bool {
-	if s.many == nil {
-		for _, known := range s.few[:s.n] {
-			if bytes.Equal(known, name) {
-				return false
+// twice returns a name that stands twice in names, or nil. It may reorder them:
+// sorting bounds the time and takes no memory where a peer sends 100,000 names.
+func twice(names [][]byte) []byte {
+	if len(names) > fewNames {
+		slices.SortFunc(names, bytes.Compare)
+		for i := 1; i < len(names); i++ {
+			if bytes.Equal(names[i-1], names[i]) {
+				return names[i]
 			}
 		}
-		if s.n < len(s.few) {
-			s.few[s.n] = name
-			s.n++
-			return true
-		}
-		s.many = make(map[string]struct{}, 2*len(s.few))
-		for _, known := range s.few {
-			s.many[string(known)] = struct{}{}
+		return nil
+	}
+	for i, name := range names {
+		for _, other := range names[:i] {
+			if bytes.Equal(name, other) {
+				return name
+			}
 		}
 	}
-	if _, there := s.many[string(name)]; there {
-		return false
-	}
-	s.many[string(name)] = struct{}{}
-	return true
+	return nil
 }

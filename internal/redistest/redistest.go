@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/musterhq/muster/internal/embedded"
 )
@@ -28,9 +29,10 @@ type Server struct {
 	Client *redis.Client // closed at the end of the test
 	Real   bool          // a redis-server process, not the embedded one
 
-	t   testing.TB
-	dir string
-	cmd *exec.Cmd
+	t     testing.TB
+	dir   string
+	cmd   *exec.Cmd
+	ended chan error // gets one value when cmd has ended
 }
 
 // Open starts a Redis that ends with the test.
@@ -107,8 +109,16 @@ func openReal(t testing.TB) *Server {
 
 func (s *Server) connect() {
 	s.URL = "redis://" + s.Addr + "/0"
-	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true})
+	s.Client = newClient(s.Addr, 3)
 	s.t.Cleanup(func() { s.Client.Close() })
+}
+
+// newClient leaves out the commands that servers before 7.2 answer with an error.
+func newClient(addr string, retries int) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: retries, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 }
 
 // Start starts a server that was stopped, on its old address and empty. Only a real
@@ -131,10 +141,10 @@ func (s *Server) start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	cmd := s.cmd
+	cmd, ended := s.cmd, make(chan error, 1)
+	s.ended = ended
 	go func() { ended <- cmd.Wait() }()
-	probe := redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true, MaxRetries: -1})
+	probe := newClient(s.Addr, -1)
 	defer probe.Close()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		select {
@@ -149,7 +159,7 @@ func (s *Server) start() error {
 			return nil
 		}
 	}
-	_ = cmd.Process.Kill()
+	s.Stop()
 	return fmt.Errorf("no answer in 10 s")
 }
 
@@ -159,14 +169,7 @@ func (s *Server) Stop() {
 		return
 	}
 	_ = s.cmd.Process.Kill()
-	// Wait runs in start's goroutine; the port is free once nobody answers on it.
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
-		c, err := net.Dial("tcp", s.Addr)
-		if err != nil {
-			break
-		}
-		c.Close()
-	}
+	<-s.ended
 	s.cmd = nil
 }
 

@@ -112,7 +112,7 @@ func Transient(err error) bool {
 	if !errors.As(err, &reply) {
 		return true // not an answer of Redis
 	}
-	text := err.Error()
+	text := reply.Error()
 	for _, now := range []string{
 		"LOADING", "READONLY", "OOM", "BUSY ", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF",
 		"NOAUTH", "WRONGPASS", "NOPERM", "NOREPLICAS", "MOVED", "ASK ", "UNBLOCKED", "NOSCRIPT", "ERR max number of clients",

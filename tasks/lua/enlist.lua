@@ -4,12 +4,12 @@
 -- KEYS  1 {AC131}:meta  2 {AC131}:hosts  3 {AC131}:awaiting
 -- ARGV  host, state, host, state, ... (state: sent, offline or waiting)
 --
--- Returns how many hosts are new; -1 if the set is not being prepared.
+-- Returns 1; -1 if the set is not being prepared, and then nothing is written.
 local m = redis.call('HMGET', KEYS[1], 'state', 'expire_ms')
 if m[1] ~= 'preparing' then
   return -1
 end
-local hosts, changes, new = {}, {}, 0
+local hosts, changes = {}, {}
 for i = 1, #ARGV, 2 do
   hosts[#hosts + 1] = ARGV[i]
 end
@@ -17,8 +17,7 @@ local states = states_of(hosts)
 for i = 1, #ARGV, 2 do
   if not states[ARGV[i]] and not changes[ARGV[i]] then
     changes[ARGV[i]] = { false, ARGV[i + 1] }
-    new = new + 1
   end
 end
 write_states(changes, m[2])
-return new
+return 1

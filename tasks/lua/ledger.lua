@@ -1,6 +1,6 @@
 -- Shared beginning of every script that changes the ledger of a task set. It is no
--- script of its own. In each of them KEYS[1] is {AC131}:meta, KEYS[2] {AC131}:hosts
--- and KEYS[3] {AC131}:awaiting.
+-- script of its own. In each of them KEYS[1] is {AC131}:meta; where hosts are written
+-- KEYS[2] is {AC131}:hosts and KEYS[3] {AC131}:awaiting.
 
 local OPEN = { waiting = 0, sent = 1, acknowledged = 2, received = 3, working = 4 }
 local SOFT = { offline = true, missing = true, unanswered = true }
@@ -68,18 +68,15 @@ local function write_states(changes, expire_ms)
     expire_new(KEYS[3], expire_ms)
   end
   for state, n in pairs(delta) do
-    if n ~= 0 then
-      redis.call('HINCRBY', KEYS[1], state, n)
-    end
+    redis.call('HINCRBY', KEYS[1], state, n)
   end
-  if new > 0 then
-    redis.call('HINCRBY', KEYS[1], 'total', new)
-    expire_new(KEYS[2], expire_ms)
-  end
+  redis.call('HINCRBY', KEYS[1], 'total', new)
+  expire_new(KEYS[2], expire_ms)
 end
 
--- Closes the set if it is open and no host of it is. Returns 1 if the set is closed
--- and its end is not known to have been announced, else 0.
+-- Closes the set if it is open and no host of it is. It stays closed when a host that
+-- was offline, missing or unanswered is heard of after all. Returns 1 if the set is
+-- closed and its end is not known to have been announced, else 0.
 local function close_if_over(now)
   local m = redis.call('HMGET', KEYS[1], 'state', 'announced',
     'waiting', 'sent', 'acknowledged', 'received', 'working')

@@ -1,19 +1,21 @@
--- Writes a task set under its number, unless the number is in use.
+-- Writes a task set under its number, unless the number is in use. Remains of another
+-- set are in use too: its hosts would be counted into this one.
 --
--- KEYS  1 {AC131}:meta  2 AC131
+-- KEYS  1 {AC131}:meta  2 AC131  3... every other key that a set has once
 -- ARGV  1 request  2 deadline, s  3 limit of a command, s  4 keep, ms
 --       5... command, priority, command, priority, ...
 --
 -- Returns {verdict, stage, created_ms, deadline_ms}: 'new', or 'same' when this
--- request has written the set before; {'used', whose} when the number is another's.
-local held = redis.call('HMGET', KEYS[1], 'request', 'state', 'created_ms', 'deadline_ms')
+-- request has written the set before; {'used', whose} when the number is another's,
+-- whose is empty when that is not known. Then nothing is written.
+local held = redis.pcall('HMGET', KEYS[1], 'request', 'state', 'created_ms', 'deadline_ms')
 if held[1] then
   if held[1] == ARGV[1] then
     return { 'same', held[2], held[3], held[4] }
   end
   return { 'used', held[1] }
 end
-if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
+if redis.call('EXISTS', unpack(KEYS)) > 0 then
   return { 'used', '' }
 end
 

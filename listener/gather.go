@@ -1,0 +1,143 @@
+package listener
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// A batch is written at once if the last one was begun this long ago, else when
+	// that time is over: one message waits for nothing, and ten thousand in a second
+	// are fifty round trips.
+	gatherTime = 20 * time.Millisecond
+	// A batch has at most this many items.
+	gatherMost = 4000
+	// So much may wait, in bytes, before connections are no longer read. It is
+	// reached only while Redis is away.
+	gatherRoom = 64 << 20
+)
+
+// gather collects items from many goroutines and hands them on in batches, one
+// batch at a time, in the order in which they came.
+type gather[T any] struct {
+	mu    sync.Mutex
+	items []sized[T]
+	bytes int           // of items and of the batch that is being written
+	busy  bool          // a batch is being written
+	wake  chan struct{} // holds one when there is something to do
+	moved chan struct{} // closed and made anew when a batch is done
+}
+
+type sized[T any] struct {
+	item T
+	size int
+}
+
+func newGather[T any]() *gather[T] {
+	return &gather[T]{wake: make(chan struct{}, 1), moved: make(chan struct{})}
+}
+
+// put adds an item of about size bytes. It never waits.
+func (g *gather[T]) put(item T, size int) {
+	g.mu.Lock()
+	g.items = append(g.items, sized[T]{item, size})
+	g.bytes += size
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// room waits until there is room for more, or ctx ends.
+func (g *gather[T]) room(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		full, moved := g.bytes > gatherRoom, g.moved
+		g.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
+
+// drain waits until all that was put is written, or ctx ends.
+func (g *gather[T]) drain(ctx context.Context) {
+	for {
+		g.mu.Lock()
+		idle, moved := len(g.items) == 0 && !g.busy, g.moved
+		g.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-moved:
+		}
+	}
+}
+
+// run hands batches to write until ctx ends. What write does not manage by then is
+// dropped with the rest.
+func (g *gather[T]) run(ctx context.Context, write func(context.Context, []T)) {
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		}
+		if wait := gatherTime - time.Since(last); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+		last = time.Now()
+		batch, bytes, more := g.take()
+		if more {
+			last = time.Time{} // a full batch is reason enough for the next one
+			select {
+			case g.wake <- struct{}{}:
+			default:
+			}
+		}
+		if len(batch) > 0 {
+			write(ctx, batch)
+		}
+		g.done(bytes)
+	}
+}
+
+func (g *gather[T]) take() (batch []T, bytes int, more bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	part := g.items[:min(len(g.items), gatherMost)]
+	batch = make([]T, len(part))
+	for i, it := range part {
+		batch[i] = it.item
+		bytes += it.size
+	}
+	if g.items = g.items[len(part):]; len(g.items) == 0 {
+		g.items = nil // a burst's memory is not kept for the calm after it
+	}
+	g.busy = true
+	return batch, bytes, g.items != nil
+}
+
+func (g *gather[T]) done(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = false
+	g.bytes -= bytes
+	close(g.moved)
+	g.moved = make(chan struct{})
+}

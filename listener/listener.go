@@ -1,0 +1,266 @@
+// Package listener is the door through which hosts come in over TCP, and the writer
+// of the roll: who is online.
+//
+// It owns the hosts' connections. It never starts a dispatch, and it keeps nothing
+// that is not in Redis but the connections themselves, so that any number of
+// listeners work side by side on one Redis.
+//
+//	host ──TCP──> session ──> members (who is connected here)
+//	                │             │ changes of presence, information
+//	                │             v
+//	                │         presence ──pipeline──> roll in Redis ──> welcome
+//	                ├── reports ──────────pipeline──> ledger in Redis ──> ADH35
+//	                └── look-ups ─────────pipeline──> task sets in Redis ──> ADH37
+//
+// A heartbeat ends in the session: it costs no Redis command and no memory. All
+// else is gathered, so that many hosts share a round trip.
+package listener
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
+)
+
+// Defaults of a Config.
+const (
+	DefaultBind             = "127.0.0.1:11451"
+	DefaultHeartbeatTimeout = 60 * time.Second
+	DefaultHeartbeat        = 5 * time.Second
+)
+
+// Config configures a Server. Only Redis is required.
+type Config struct {
+	Redis      redis.UniversalClient // stays the caller's to close
+	Subscriber redis.UniversalClient // for pub/sub; nil: Redis
+
+	Bind string // TCP address that hosts dial; empty means 127.0.0.1:11451
+	ID   string // of this listener, unique on its Redis; empty: made from the host name
+
+	HeartbeatTimeout time.Duration // silence after which a connection is closed; 0 means 60s
+	Heartbeat        time.Duration // how often agents are told to send one; 0 means 5s
+	MaxFrame         int           // bytes in a message; 0 means wire.MaxFrame, the most
+	ClientUDPPort    int           // where old clients wait for datagrams; 0 means 6655
+
+	// OfflineDelete names the keys of a host, what follows muster:host:{<host>}:, that
+	// are deleted when it goes offline. Nil means info and ipv4.
+	OfflineDelete []string
+
+	Log logrus.FieldLogger // nil discards
+}
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+
+func (cfg *Config) fill() error {
+	if cfg.Redis == nil {
+		return errors.New("listener: no Redis client")
+	}
+	if cfg.Subscriber == nil {
+		cfg.Subscriber = cfg.Redis
+	}
+	if cfg.Bind == "" {
+		cfg.Bind = DefaultBind
+	}
+	if cfg.ID == "" {
+		cfg.ID = madeUpID()
+	}
+	if !idForm.MatchString(cfg.ID) {
+		return fmt.Errorf("listener: id %q: want 1 to 128 of A-Z a-z 0-9 . _ : -", cfg.ID)
+	}
+	if cfg.HeartbeatTimeout == 0 {
+		cfg.HeartbeatTimeout = DefaultHeartbeatTimeout
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = DefaultHeartbeat
+	}
+	if cfg.HeartbeatTimeout < 0 || cfg.Heartbeat < 0 {
+		return fmt.Errorf("listener: heartbeat %v and its timeout %v must be above zero", cfg.Heartbeat, cfg.HeartbeatTimeout)
+	}
+	if cfg.MaxFrame < 0 || cfg.MaxFrame > wire.MaxFrame {
+		return fmt.Errorf("listener: frame limit %d, want 1 to %d", cfg.MaxFrame, wire.MaxFrame)
+	}
+	if cfg.ClientUDPPort == 0 {
+		cfg.ClientUDPPort = wire.DefaultUDPPort
+	}
+	if cfg.ClientUDPPort < 0 || cfg.ClientUDPPort > 65535 {
+		return fmt.Errorf("listener: UDP port %d, want 1 to 65535", cfg.ClientUDPPort)
+	}
+	if cfg.OfflineDelete == nil {
+		cfg.OfflineDelete = []string{"info", "ipv4"}
+	}
+	for _, name := range cfg.OfflineDelete {
+		if name == "" || name == "waiting" || name == "session" {
+			return fmt.Errorf("listener: %q is not to be deleted when a host goes offline", name)
+		}
+	}
+	if cfg.Log == nil {
+		silent := logrus.New()
+		silent.SetOutput(io.Discard)
+		cfg.Log = silent
+	}
+	return nil
+}
+
+// madeUpID is the host name, made fit, and four random bytes: two listeners on one
+// machine, and one that is started again, are different listeners.
+func madeUpID() string {
+	name, _ := os.Hostname()
+	name = strings.TrimLeft(strings.Map(func(r rune) rune {
+		if r < 128 && idForm.MatchString("a"+string(r)) {
+			return r
+		}
+		return '-'
+	}, name), "._:-")
+	if len(name) > 100 {
+		name = name[:100]
+	}
+	var salt [4]byte
+	_, _ = rand.Read(salt[:]) // never fails
+	return strings.TrimPrefix(name+"-"+hex.EncodeToString(salt[:]), "-")
+}
+
+// Server is a listener.
+type Server struct {
+	cfg   Config
+	log   logrus.FieldLogger
+	pace  pace
+	roll  *tasks.Roll
+	store *tasks.Store
+
+	beats   wire.Heartbeats
+	members members
+	stats   Stats
+
+	changes *gather[change]
+	reports *gather[report]
+	lookups *gather[lookup]
+	redisUp outage // whether Redis answers, said once a change
+
+	sending sync.WaitGroup // goroutines that write to connections
+}
+
+// New returns a Server that is not yet running.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log.WithField("listener", cfg.ID), pace: usualPace(),
+		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
+		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](),
+	}
+	s.redisUp.log = s.log
+	s.members.init()
+	return s, nil
+}
+
+// ID is the id under which this listener stands in Redis.
+func (s *Server) ID() string { return s.cfg.ID }
+
+// Run listens on Config.Bind and serves until ctx ends, then returns nil. An address
+// that can't be listened on is an error at once.
+func (s *Server) Run(ctx context.Context) error {
+	ln, err := net.Listen("tcp", s.cfg.Bind)
+	if err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	return s.Serve(ctx, ln)
+}
+
+// Serve serves the hosts that connect to ln until ctx ends, then returns nil. It
+// closes ln. When it returns no goroutine of it is left, the hosts are off the roll,
+// and what they had reported is in Redis, if Redis answers within five seconds.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	defer ln.Close()
+	// Before the first host: a host of a listener without a lease is not online.
+	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	s.log.WithField("addr", ln.Addr().String()).Info("listening")
+
+	// What writes to Redis outlives the connections, so that their end is written too.
+	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWriting()
+	var writers sync.WaitGroup
+	writers.Go(func() { s.changes.run(writing, s.writeChanges) })
+	writers.Go(func() { s.reports.run(writing, s.writeReports) })
+
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var services sync.WaitGroup
+	services.Go(func() { s.lookups.run(inner, s.answerLookups) })
+	services.Go(func() { s.keepLease(inner) })
+	services.Go(func() { s.keepRoll(inner) })
+	services.Go(func() { s.sweep(inner) })
+	services.Go(func() { s.hear(inner) })
+
+	err := s.accept(inner, ln)
+	cancel()
+	s.members.closeAll("listener stops")
+	s.members.sessions.Wait()
+	services.Wait()
+
+	goodbye, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	s.changes.drain(goodbye)
+	s.reports.drain(goodbye)
+	stopWriting()
+	writers.Wait()
+	s.sending.Wait()
+	if relErr := s.roll.Release(goodbye, s.cfg.ID); relErr != nil {
+		s.log.WithError(relErr).Warn("lease not released; it ends by itself")
+	}
+	s.log.Info("stopped")
+	return err
+}
+
+// accept gives each connection a session of its own until ctx ends. Errors of one
+// accept (too many open files, a peer that is gone already) pass: it waits and goes
+// on.
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	const least, most = 5 * time.Millisecond, time.Second
+	pause := least
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			pause = least
+			ss := newSession(s, conn)
+			if s.members.admit(ss) {
+				go func() {
+					defer s.members.sessions.Done()
+					ss.serve(ctx)
+				}()
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("listener: %w", err)
+		}
+		s.log.WithError(err).Warn("connection not accepted")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, most)
+	}
+}

@@ -1,0 +1,129 @@
+package listener
+
+import (
+	"sync"
+
+	"github.com/musterhq/muster/wire"
+)
+
+// members are the connections of this listener and the hosts behind them.
+//
+// A host has one connection here, or, if it is an old client, several from its
+// address. The order in which changes of a host are put into the queue is the order
+// in which they happened, because both happen under one lock.
+type members struct {
+	sessions sync.WaitGroup // one for each connection that is served
+
+	mu      sync.Mutex
+	stopped bool
+	all     map[*session]struct{}
+	hosts   map[string]*session // the newest connection; older ones follow by next
+}
+
+func (m *members) init() {
+	m.all, m.hosts = map[*session]struct{}{}, map[string]*session{}
+}
+
+// admit counts a connection in. After closeAll it closes it instead.
+func (m *members) admit(ss *session) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped {
+		ss.conn.Close()
+		return false
+	}
+	m.all[ss] = struct{}{}
+	m.sessions.Add(1)
+	return true
+}
+
+func (m *members) closeAll(reason string) {
+	m.mu.Lock()
+	m.stopped = true
+	all := make([]*session, 0, len(m.all))
+	for ss := range m.all {
+		all = append(all, ss)
+	}
+	m.mu.Unlock()
+	for _, ss := range all {
+		ss.close(reason)
+	}
+}
+
+// of returns the newest connection of a host, nil if it has none.
+func (m *members) of(host string) *session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hosts[host]
+}
+
+// names returns the hosts that are connected.
+func (m *members) names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, 0, len(m.hosts))
+	for host := range m.hosts {
+		names = append(names, host)
+	}
+	return names
+}
+
+// join makes a connection its host's newest and puts the change into the queue, to
+// be answered on answer if that is not nil. It returns false if the host is
+// connected here as another: another instance, or an old client beside an agent.
+func (s *Server) join(ss *session, answer chan joined) bool {
+	m := &s.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.hosts[ss.host]
+	if before != nil && (before.agent || ss.agent) && before.client != ss.client {
+		s.putDuplicate(ss)
+		return false
+	}
+	m.hosts[ss.host] = ss
+	if ss.agent {
+		if before != nil {
+			go before.close("replaced by a newer connection") // takes a lock of its own
+		}
+	} else {
+		ss.next = before
+	}
+	if before == nil || before.client != ss.client || before.addr != ss.addr || answer != nil {
+		s.putOn(ss, answer)
+	}
+	return true
+}
+
+// leave takes a connection off its host. When it was the last one, the host goes
+// offline.
+func (s *Server) leave(ss *session, reason string) {
+	m := &s.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.all, ss)
+	newest := m.hosts[ss.host]
+	if newest == nil {
+		return
+	}
+	if newest != ss {
+		for at := newest; at != nil; at = at.next {
+			if at.next == ss {
+				at.next = ss.next
+			}
+		}
+		return // replaced, refused, or one of several
+	}
+	if ss.next != nil {
+		m.hosts[ss.host] = ss.next
+		return
+	}
+	delete(m.hosts, ss.host)
+	s.putOff(ss, reason)
+}
+
+// push sends a message to a host's newest connection, if it is an agent.
+func (s *Server) push(host string, m wire.Push) {
+	if ss := s.members.of(host); ss != nil && ss.agent {
+		ss.send(m)
+	}
+}

@@ -1,0 +1,177 @@
+package listener
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/internal/script"
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
+)
+
+// change is something that happened to a host here and is to be written: a change of
+// presence, what it told of itself, or that it was refused.
+type change struct {
+	kind    tasks.ChangeKind // empty for info and for duplicate
+	ss      *session
+	reason  string // Off
+	answer  chan joined
+	info    *tasks.Info
+	refused bool // another instance is connected here
+}
+
+// joined is what the roll says to an agent that has said hello.
+type joined struct {
+	now     time.Time // Redis's clock
+	refused string    // the reason; empty if it is let in
+}
+
+// changeSize is about what a change takes in memory.
+const changeSize = 200
+
+func (s *Server) putOn(ss *session, answer chan joined) {
+	s.changes.put(change{kind: tasks.On, ss: ss, answer: answer}, changeSize)
+}
+
+func (s *Server) putOff(ss *session, reason string) {
+	s.changes.put(change{kind: tasks.Off, ss: ss, reason: reason}, changeSize)
+}
+
+func (s *Server) putDuplicate(ss *session) {
+	s.changes.put(change{ss: ss, refused: true}, changeSize)
+}
+
+func (s *Server) putInfo(ss *session, m wire.Info, size int) {
+	fields := map[string]string{"hostname": m.Hostname, "mac": m.MAC}
+	for name, value := range map[string]string{"os": m.OS, "arch": m.Arch, "version": m.Version} {
+		if value != "" {
+			fields[name] = value
+		}
+	}
+	if len(m.Tags) > 0 {
+		tags, _ := json.Marshal(m.Tags) // strings always have a JSON form
+		fields["tags"] = string(tags)
+	}
+	s.changes.put(change{ss: ss, info: &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}}, changeSize+size)
+}
+
+// writeChanges writes a batch. A change of presence that follows information of the
+// same host begins a new part: within a part presence is written first.
+func (s *Server) writeChanges(ctx context.Context, batch []change) {
+	for len(batch) > 0 {
+		informed := map[string]bool{}
+		end := 0
+		for end < len(batch) && (batch[end].kind == "" || !informed[batch[end].ss.host]) {
+			if batch[end].info != nil {
+				informed[batch[end].ss.host] = true
+			}
+			end++
+		}
+		s.writePart(ctx, batch[:end])
+		batch = batch[end:]
+	}
+}
+
+func (s *Server) writePart(ctx context.Context, part []change) {
+	var presence []change
+	var changes []tasks.Change
+	var infos []tasks.Info
+	for _, c := range part {
+		switch {
+		case c.kind != "":
+			presence = append(presence, c)
+			changes = append(changes, tasks.Change{Kind: c.kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client})
+		case c.info != nil:
+			infos = append(infos, *c.info)
+		case c.refused:
+			s.recordDuplicate(ctx, c.ss)
+		}
+	}
+	var changed []tasks.Changed
+	var now time.Time
+	s.insist(ctx, "presence not written", func() (err error) {
+		changed, now, err = s.roll.Apply(ctx, s.cfg.ID, changes)
+		return err
+	})
+	if len(changed) != len(changes) {
+		// This listener stops, and its lease will end; or the roll itself is broken.
+		for _, c := range presence {
+			if c.answer != nil {
+				c.answer <- joined{now, "the roll can't be written"}
+			}
+		}
+		return
+	}
+	var departures []tasks.Departure
+	for i, c := range presence {
+		departures = append(departures, s.settle(c, changed[i], now)...)
+	}
+	s.insist(ctx, "keys of hosts not written", func() error {
+		return s.roll.Depart(ctx, s.cfg.OfflineDelete, departures, infos)
+	})
+}
+
+// settle does what the roll's verdict on a change asks for.
+func (s *Server) settle(c change, got tasks.Changed, now time.Time) []tasks.Departure {
+	log := s.log.WithFields(logrus.Fields{"host": c.ss.host, "client": c.ss.client, "addr": c.ss.addr.String()})
+	switch got.Verdict {
+	case tasks.CameOn:
+		log.Info("host online")
+		if c.kind == tasks.Hold {
+			// The roll had lost it, and so perhaps what it told of itself.
+			s.push(c.ss.host, wire.Push{Action: wire.ActionInfo})
+		}
+	case tasks.WentOff:
+		log.WithField("reason", c.reason).Info("host offline")
+		return []tasks.Departure{{Host: c.ss.host, When: got.When, Reason: c.reason}}
+	case tasks.Refused:
+		if c.answer == nil {
+			c.ss.close("connected to " + got.Holder)
+			return nil
+		}
+		c.answer <- joined{now, "another instance of this id is connected to " + got.Holder}
+		return nil
+	}
+	if c.answer != nil {
+		c.answer <- joined{now: now}
+	}
+	return nil
+}
+
+func (s *Server) recordDuplicate(ctx context.Context, ss *session) {
+	s.insist(ctx, "event not recorded", func() error {
+		return tasks.Record(ctx, s.cfg.Redis, tasks.Event{
+			Type: "host.duplicate", Host: ss.host, Reason: "another instance is connected to " + s.cfg.ID,
+			More: map[string]string{"listener": s.cfg.ID},
+		})
+	})
+}
+
+// insist tries until it works, ctx ends, or Redis says that it never will.
+func (s *Server) insist(ctx context.Context, failed string, try func() error) {
+	const least, most = 50 * time.Millisecond, 2 * time.Second
+	for pause := least; ; pause = min(2*pause, most) {
+		err := try()
+		if err == nil {
+			s.redisUp.yes()
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !script.Transient(err) {
+			s.log.WithError(err).Error(failed)
+			s.stats.Failed.Add(1)
+			return
+		}
+		s.redisUp.no(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}

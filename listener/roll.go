@@ -1,0 +1,177 @@
+package listener
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+// pace is how often a listener looks after the roll.
+type pace struct {
+	// All hosts are put on the roll again, in rotation, within this time, so that any
+	// damage to the roll heals. It leaves room for a slow round under a minute.
+	rotation time.Duration
+	// A step of the rotation is made this often, and takes rotationStep hosts or more.
+	step time.Duration
+	// A sweep is allowed once Redis has answered this long without a break: before
+	// that, the others' leases may have ended because they could not renew them.
+	calm time.Duration
+	// How often ended leases are looked for. With a lease of 15 s a dead listener's
+	// hosts are off the roll after 17 s at the latest.
+	sweep time.Duration
+	// How often the lease is renewed.
+	renew time.Duration
+}
+
+func usualPace() pace {
+	return pace{
+		rotation: 40 * time.Second, step: 2 * time.Second,
+		calm: 15 * time.Second, sweep: 2 * time.Second, renew: tasks.LeaseTime / 3,
+	}
+}
+
+const rotationStep = 500
+
+// keepLease renews the lease. When it was not running, others may have taken hosts
+// off the roll: all are put on again.
+func (s *Server) keepLease(ctx context.Context) {
+	every(ctx, s.pace.renew, func() {
+		s.insist(ctx, "lease not renewed", func() error {
+			running, err := s.roll.Lease(ctx, s.cfg.ID)
+			if err == nil && !running {
+				s.log.Warn("lease had ended, hosts are put on the roll again")
+				s.hold(s.members.names())
+			}
+			return err
+		})
+	})
+}
+
+// keepRoll walks through the hosts here and through the roll, some at a time, and
+// mends what differs.
+func (s *Server) keepRoll(ctx context.Context) {
+	steps := int(s.pace.rotation / s.pace.step)
+	var todo []string
+	var cursor tasks.Cursor
+	every(ctx, s.pace.step, func() {
+		if !s.redisUp.calm(0) {
+			return // what is queued now would only wait
+		}
+		if len(todo) == 0 {
+			todo = s.members.names()
+		}
+		n := min(len(todo), max(rotationStep, len(s.members.names())/steps+1))
+		s.hold(todo[:n])
+		todo = todo[n:]
+		if err := s.strikeStrays(ctx, &cursor); err != nil && ctx.Err() == nil {
+			s.redisUp.no(err)
+		}
+	})
+}
+
+// hold says again that hosts are connected here.
+func (s *Server) hold(hosts []string) {
+	for _, host := range hosts {
+		s.members.mu.Lock()
+		if ss := s.members.hosts[host]; ss != nil {
+			s.changes.put(change{kind: tasks.Hold, ss: ss}, changeSize)
+		}
+		s.members.mu.Unlock()
+	}
+}
+
+// strikeStrays takes a page of what the roll says of this listener, and strikes the
+// hosts that are not connected here. It also strikes those of listeners that have no
+// lease at all: only damage leaves such.
+func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor) error {
+	held, err := s.roll.Scan(ctx, s.cfg.ID, cursor)
+	if err != nil {
+		return err
+	}
+	for _, host := range held[s.cfg.ID] {
+		s.members.mu.Lock()
+		if s.members.hosts[host] == nil {
+			s.changes.put(change{kind: tasks.Off, ss: &session{srv: s, host: host}, reason: "is not connected"}, changeSize)
+		}
+		s.members.mu.Unlock()
+	}
+	delete(held, s.cfg.ID)
+	if len(held) == 0 {
+		return nil
+	}
+	leases, err := s.roll.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	for listener, hosts := range held {
+		if !leases[listener] && s.redisUp.calm(s.pace.calm) {
+			if err := s.roll.SweepHosts(ctx, listener, hosts, s.cfg.OfflineDelete); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sweep takes the hosts of listeners whose lease has ended off the roll.
+func (s *Server) sweep(ctx context.Context) {
+	every(ctx, s.pace.sweep, func() {
+		if !s.redisUp.calm(s.pace.calm) {
+			// Asking is what tells whether it answers.
+			if err := s.cfg.Redis.Ping(ctx).Err(); err != nil && ctx.Err() == nil {
+				s.redisUp.no(err)
+			} else if err == nil {
+				s.redisUp.yes()
+			}
+			return
+		}
+		swept, err := s.roll.Sweep(ctx, s.cfg.OfflineDelete)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.redisUp.no(err)
+			}
+			return
+		}
+		s.redisUp.yes()
+		for _, listener := range swept {
+			s.log.WithFields(logrus.Fields{"gone": listener}).Warn("hosts of a dead listener taken off the roll")
+		}
+	})
+}
+
+// hear listens for hosts that were taken off the roll, or connected elsewhere, while
+// they are connected here, and puts them on again or closes the connection.
+func (s *Server) hear(ctx context.Context) {
+	sub := s.cfg.Subscriber.Subscribe(ctx, tasks.ChannelOff, tasks.ChannelFor(s.cfg.ID))
+	defer sub.Close()
+	heard := sub.Channel(redis.WithChannelSize(10_000))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-heard:
+			if !ok {
+				return
+			}
+			s.hold([]string{m.Payload})
+		}
+	}
+}
+
+// every calls f each period until ctx ends.
+func every(ctx context.Context, period time.Duration, f func()) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f()
+		}
+	}
+}

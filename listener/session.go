@@ -1,0 +1,302 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
+)
+
+const (
+	sendTimeout = 10 * time.Second // for a peer that does not read
+	sendRoom    = 4 << 20          // bytes that may wait for it
+)
+
+// session is one connection, from its first byte to its goodbye.
+type session struct {
+	srv  *Server
+	conn net.Conn
+	dec  wire.Decoder
+
+	// Written once, before the session becomes a member.
+	host   string
+	client string // as in the hash {muster}:clients
+	addr   netip.AddrPort
+	agent  bool
+
+	next *session // another connection of the same old client; members.mu
+
+	mu      sync.Mutex
+	reason  string // why it was closed from this side; empty if the peer did
+	out     []byte // what waits to be sent
+	sending bool
+	closed  bool
+}
+
+func newSession(srv *Server, conn net.Conn) *session {
+	ss := &session{srv: srv, conn: conn}
+	ss.dec.Init(conn, srv.cfg.MaxFrame)
+	return ss
+}
+
+// serve reads the connection until it ends. The stack of this goroutine is most of
+// what an idle connection costs, so all that needs a deeper one runs in another.
+func (ss *session) serve(ctx context.Context) {
+	err := ss.read(ctx)
+	ss.deep(func() { ss.goodbye(err) })
+}
+
+func (ss *session) read(ctx context.Context) error {
+	for {
+		// The deadline is for a whole message: one that trickles in is silence.
+		if err := ss.conn.SetReadDeadline(time.Now().Add(ss.srv.cfg.HeartbeatTimeout)); err != nil {
+			return err
+		}
+		body, err := ss.dec.Next()
+		if err != nil {
+			return err
+		}
+		if ss.host != "" && ss.srv.beats.Known(body) {
+			ss.srv.stats.Heartbeats.Add(1)
+			continue
+		}
+		ss.deep(func() { err = ss.handle(ctx, body) })
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// deep runs f on a stack of its own and waits for it.
+func (ss *session) deep(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
+}
+
+// errRefused ends a session that may not join.
+var errRefused = errors.New("refused")
+
+// handle takes one message. An error ends the session.
+func (ss *session) handle(ctx context.Context, body []byte) error {
+	from := wire.OldClient
+	if ss.agent {
+		from = wire.Agent
+	}
+	m, err := wire.Decode(body, from)
+	if err != nil {
+		if ss.agent && errors.Is(err, wire.ErrUnknownCode) {
+			ss.srv.stats.Unknown.Add(1)
+			return nil
+		}
+		return err
+	}
+	if hello, ok := m.(wire.Hello); ok {
+		if ss.host != "" {
+			return fmt.Errorf("%w: a hello that is not the first message", wire.ErrAbnormal)
+		}
+		return ss.hello(ctx, hello)
+	}
+	if ss.host == "" {
+		if err := ss.greetOld(); err != nil {
+			return err
+		}
+	}
+	return ss.take(ctx, m, body)
+}
+
+// greetOld lets in a client whose first message is not a hello: it is known by its
+// address.
+func (ss *session) greetOld() error {
+	peer := ss.peer()
+	ss.host, ss.client = peer.String(), "json"
+	ss.addr = netip.AddrPortFrom(peer, uint16(ss.srv.cfg.ClientUDPPort))
+	if !ss.srv.join(ss, nil) {
+		return errRefused
+	}
+	return nil
+}
+
+// hello lets an agent in, once the roll has it, and welcomes it.
+func (ss *session) hello(ctx context.Context, m wire.Hello) error {
+	peer := ss.peer()
+	// An id that looks like an address would pass for the old client of that address.
+	if addr, err := netip.ParseAddr(m.ID); err == nil && addr.Unmap() != peer {
+		ss.refuse(m, "the id is the address of another host")
+		return errRefused
+	}
+	ss.host, ss.client, ss.agent = m.ID, "agent "+m.Instance, true
+	ss.addr = netip.AddrPortFrom(peer, uint16(m.UDP))
+	answer := make(chan joined, 1)
+	if !ss.srv.join(ss, answer) {
+		ss.refuse(m, "another instance of this id is connected")
+		return errRefused
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case a := <-answer:
+		if a.refused != "" {
+			ss.refuse(m, a.refused)
+			return errRefused
+		}
+		ss.send(wire.Welcome{
+			Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: a.now.UnixMilli(),
+		})
+	}
+	return nil
+}
+
+// refuse tells the agent why it is not let in, and waits until that is sent.
+func (ss *session) refuse(m wire.Hello, reason string) {
+	ss.srv.log.WithFields(logrus.Fields{"host": m.ID, "peer": ss.conn.RemoteAddr().String(), "reason": reason}).Warn("host refused")
+	_ = ss.conn.SetWriteDeadline(time.Now().Add(sendTimeout))
+	_, _ = ss.conn.Write(wire.EncodeFrame(wire.Welcome{
+		Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: time.Now().UnixMilli(), Refused: reason,
+	})) // it is closed next, whether it heard or not
+}
+
+// take hands a message of a member on.
+func (ss *session) take(ctx context.Context, m wire.Message, body []byte) error {
+	s := ss.srv
+	switch m := m.(type) {
+	case wire.Heartbeat:
+		s.stats.Heartbeats.Add(1)
+		s.beats.Learn(body)
+	case wire.Info:
+		if err := s.changes.room(ctx); err != nil {
+			return err
+		}
+		s.stats.Infos.Add(1)
+		s.putInfo(ss, m, len(body))
+	case wire.Status:
+		if err := s.reports.room(ctx); err != nil {
+			return err
+		}
+		s.stats.Statuses.Add(1)
+		s.reports.put(report{ss, m.Seq, tasks.Report{
+			Number: tasks.Number(m.Task), Host: ss.host, Phase: int(m.Phase), Working: m.Working,
+			Lists: m.Lists, Complete: m.Complete, OnCall: m.OnCall, Result: resultOf(ss.host, m.Result),
+		}}, reportSize+len(body))
+	case wire.Answer:
+		if err := s.reports.room(ctx); err != nil {
+			return err
+		}
+		s.stats.Answers.Add(1)
+		s.reports.put(report{ss, m.Seq, tasks.Report{
+			Number: tasks.Number(m.Task), Host: ss.host, RCC: int(m.RCC),
+		}}, reportSize)
+	case wire.Lookup:
+		if err := s.lookups.room(ctx); err != nil {
+			return err
+		}
+		s.stats.Lookups.Add(1)
+		s.lookups.put(lookup{ss, tasks.Lookup{Number: tasks.Number(m.Task), Host: ss.host}}, lookupSize)
+	}
+	return nil
+}
+
+func (ss *session) peer() netip.Addr {
+	if tcp, ok := ss.conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// goodbye ends the session. err is why reading ended.
+func (ss *session) goodbye(err error) {
+	ss.mu.Lock()
+	reason := ss.reason
+	ss.mu.Unlock()
+	log := ss.srv.log.WithField("peer", ss.conn.RemoteAddr().String())
+	if ss.host != "" {
+		log = log.WithField("host", ss.host)
+	}
+	switch {
+	case reason != "":
+	case errors.Is(err, errRefused):
+		reason = "refused"
+	case errors.Is(err, wire.ErrAbnormal):
+		reason = err.Error()
+		ss.srv.stats.Abnormal.Add(1)
+		log.WithError(err).Warn("abnormal data, connection closed")
+	case isTimeout(err):
+		reason = fmt.Sprintf("silent for %v", ss.srv.cfg.HeartbeatTimeout)
+	case errors.Is(err, io.EOF):
+		reason = "connection closed"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		reason = "connection closed inside a message"
+	case errors.Is(err, context.Canceled):
+		reason = "listener stops"
+	default:
+		reason = "connection broken"
+		log.WithError(err).Debug("connection broken")
+	}
+	ss.close(reason)
+	ss.srv.leave(ss, reason)
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// close closes the connection; reading then ends. The first reason stays.
+func (ss *session) close(reason string) {
+	ss.mu.Lock()
+	if !ss.closed {
+		ss.closed, ss.reason = true, reason
+		ss.out = nil
+	}
+	ss.mu.Unlock()
+	ss.conn.Close()
+}
+
+// send queues a message. It never waits: a goroutine writes while there is
+// something to write, and an idle connection has none.
+func (ss *session) send(m wire.Message) {
+	frame := wire.EncodeFrame(m)
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	switch {
+	case ss.closed:
+	case len(ss.out)+len(frame) > sendRoom:
+		go ss.close("does not read what it is sent")
+	default:
+		ss.out = append(ss.out, frame...)
+		if !ss.sending {
+			ss.sending = true
+			ss.srv.sending.Go(ss.flush)
+		}
+	}
+}
+
+func (ss *session) flush() {
+	for {
+		ss.mu.Lock()
+		out := ss.out
+		ss.out = nil
+		if len(out) == 0 {
+			ss.sending = false
+			ss.mu.Unlock()
+			return
+		}
+		ss.mu.Unlock()
+		_ = ss.conn.SetWriteDeadline(time.Now().Add(sendTimeout)) // a closed connection fails the write too
+		if _, err := ss.conn.Write(out); err != nil {
+			ss.close("connection broken")
+		}
+	}
+}

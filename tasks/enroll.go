@@ -1,0 +1,377 @@
+package tasks
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/script"
+)
+
+// LeaseTime is how long a listener is believed to live after it last said so. It
+// says so every third of that time.
+const LeaseTime = 15 * time.Second
+
+// ChangeKind is what has happened to a host at a listener.
+type ChangeKind string
+
+const (
+	On   ChangeKind = "on"   // it has connected: the newest connection holds it
+	Hold ChangeKind = "hold" // it is still connected: whoever holds it may keep it
+	Off  ChangeKind = "off"  // it has no connection here any more
+)
+
+// Change is a change of presence.
+type Change struct {
+	Kind   ChangeKind
+	Host   string
+	Addr   netip.AddrPort // On, Hold: where it waits for datagrams
+	Client string         // On, Hold: "json", "text" or "agent <instance>"
+}
+
+// Verdict is what became of a Change.
+type Verdict string
+
+const (
+	CameOn  Verdict = "on"      // it is on the roll, where it was not
+	Held    Verdict = "held"    // it is on the roll, as before
+	Refused Verdict = "refused" // another connection holds it and this one is to be closed
+	WentOff Verdict = "off"     // it is off the roll: finish with Depart
+	Kept    Verdict = "kept"    // it was not on the roll for this listener, or another has it
+)
+
+// Changed is what became of one Change.
+type Changed struct {
+	Verdict Verdict
+	Holder  string // Refused: the listener that holds the host
+	When    int64  // WentOff: Unix microseconds by Redis's clock
+}
+
+//go:embed lua/presence.lua
+var presenceLua string
+
+//go:embed lua/lease.lua
+var leaseLua string
+
+//go:embed lua/release.lua
+var releaseLua string
+
+//go:embed lua/depart.lua
+var departLua string
+
+//go:embed lua/gone.lua
+var goneLua string
+
+//go:embed lua/info.lua
+var infoLua string
+
+var (
+	presenceScript = script.New(presenceLua)
+	leaseScript    = script.New(leaseLua)
+	releaseScript  = script.New(releaseLua)
+	departScript   = script.New(departLua)
+	goneScript     = script.New(goneLua)
+	infoScript     = script.New(infoLua)
+)
+
+// changesPerCall keeps one call of the presence script at some milliseconds.
+const changesPerCall = 250
+
+// Apply makes changes of presence at a listener, in their order, in one round trip,
+// and returns what became of each and Redis's time. All is safe to repeat after an
+// error.
+func (r *Roll) Apply(ctx context.Context, listener string, changes []Change) ([]Changed, time.Time, error) {
+	return r.apply(ctx, listener, "", changes)
+}
+
+func (r *Roll) apply(ctx context.Context, listener, mode string, changes []Change) ([]Changed, time.Time, error) {
+	keys := []string{KeyOnline, KeyClients, KeyListeners, KeyEvents, KeyDeparted, KeyAt(listener)}
+	var calls []script.Call
+	for rest := changes; len(rest) > 0; {
+		part := rest[:min(len(rest), changesPerCall)]
+		rest = rest[len(part):]
+		args := []any{listener, EventsCap, mode}
+		for _, c := range part {
+			addr := ""
+			if c.Kind != Off {
+				addr = c.Addr.String()
+			}
+			args = append(args, string(c.Kind), c.Host, addr, c.Client)
+		}
+		calls = append(calls, script.Call{Script: presenceScript, Keys: keys, Args: args})
+	}
+	results, err := script.Run(ctx, r.rdb, calls...)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("change the roll: %w", err)
+	}
+	changed := make([]Changed, 0, len(changes))
+	var now time.Time
+	for _, res := range results {
+		if res.Err != nil {
+			return nil, time.Time{}, fmt.Errorf("change the roll: %w", res.Err)
+		}
+		reply, _ := res.Value.([]any)
+		now = time.UnixMilli(integer(reply, 0))
+		for i := 1; i+1 < len(reply); i += 2 {
+			c := Changed{Verdict: Verdict(text(reply, i))}
+			switch c.Verdict {
+			case Refused:
+				c.Holder = text(reply, i+1)
+			case WentOff:
+				c.When, _ = strconv.ParseInt(text(reply, i+1), 10, 64)
+			}
+			changed = append(changed, c)
+		}
+	}
+	if len(changed) != len(changes) && mode == "" {
+		return nil, time.Time{}, fmt.Errorf("change the roll: %d answers for %d changes", len(changed), len(changes))
+	}
+	return changed, now, nil
+}
+
+// Departure is a host that went offline.
+type Departure struct {
+	Host   string
+	When   int64 // Unix microseconds by Redis's clock
+	Reason string
+}
+
+// Info is what a host told of itself.
+type Info struct {
+	Host   string
+	Fields map[string]string // hostname, mac, os, ...
+	IPv4   []string          // in the order reported
+}
+
+// Depart deletes the keys of hosts that went offline, unless they have come back
+// meanwhile, and then records host.offline for each. The names are what follows
+// muster:host:{<host>}: in a key. Infos that come with it are written in the same
+// round trip. All is safe to repeat after an error.
+func (r *Roll) Depart(ctx context.Context, names []string, departures []Departure, infos []Info) error {
+	calls := make([]script.Call, 0, len(departures)+len(infos))
+	for _, d := range departures {
+		keys := []string{KeyHost(d.Host, "info")}
+		for _, name := range names {
+			keys = append(keys, KeyHost(d.Host, name))
+		}
+		calls = append(calls, script.Call{Script: departScript, Keys: keys, Args: []any{d.When}})
+	}
+	for _, i := range infos {
+		args := []any{len(i.Fields)}
+		for name, value := range i.Fields {
+			args = append(args, name, value)
+		}
+		for _, addr := range i.IPv4 {
+			args = append(args, addr)
+		}
+		keys := []string{KeyHost(i.Host, "info"), KeyHost(i.Host, "ipv4")}
+		calls = append(calls, script.Call{Script: infoScript, Keys: keys, Args: args})
+	}
+	if err := r.runAll(ctx, calls); err != nil {
+		return fmt.Errorf("keys of hosts: %w", err)
+	}
+	calls = calls[:0]
+	for rest := departures; len(rest) > 0; {
+		part := rest[:min(len(rest), changesPerCall)]
+		rest = rest[len(part):]
+		args := []any{EventsCap}
+		for _, d := range part {
+			args = append(args, d.Host, d.When, Printable(d.Reason))
+		}
+		calls = append(calls, script.Call{Script: goneScript, Keys: []string{KeyDeparted, KeyEvents}, Args: args})
+	}
+	if err := r.runAll(ctx, calls); err != nil {
+		return fmt.Errorf("record departures: %w", err)
+	}
+	return nil
+}
+
+func (r *Roll) runAll(ctx context.Context, calls []script.Call) error {
+	results, err := script.Run(ctx, r.rdb, calls...)
+	if err != nil {
+		return err
+	}
+	for _, res := range results {
+		if res.Err != nil {
+			return res.Err
+		}
+	}
+	return nil
+}
+
+// Lease begins or renews a listener's lease. It returns false if the lease was not
+// running: the listener's hosts may have been taken off the roll, and it should put
+// all of them on again.
+func (r *Roll) Lease(ctx context.Context, listener string) (bool, error) {
+	call := script.Call{Script: leaseScript, Keys: []string{KeyListeners}, Args: []any{listener, LeaseTime.Milliseconds()}}
+	results, err := script.Run(ctx, r.rdb, call)
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return false, fmt.Errorf("renew the lease: %w", err)
+	}
+	return results[0].Value == int64(1), nil
+}
+
+// Release strikes a listener that has put all its hosts off the roll. One that
+// still has some is left for the sweep.
+func (r *Roll) Release(ctx context.Context, listener string) error {
+	return r.release(ctx, listener, "")
+}
+
+func (r *Roll) release(ctx context.Context, listener, mode string) error {
+	call := script.Call{Script: releaseScript, Keys: []string{KeyListeners, KeyAt(listener)}, Args: []any{listener, mode}}
+	if err := r.runAll(ctx, []script.Call{call}); err != nil {
+		return fmt.Errorf("release the lease: %w", err)
+	}
+	return nil
+}
+
+// Cursor is how far Scan has come. Its zero value is the beginning.
+type Cursor struct{ online, clients, at uint64 }
+
+// ScanPage is about how many entries of each key one Scan looks at.
+const ScanPage = 500
+
+// Scan reads the next page of the roll, and after the last one the first again. It
+// returns the hosts by the listener that the roll says holds them; to the given
+// listener it also counts what only a damaged roll has: hosts that stand in its set
+// alone, among the clients alone, or in a form that can't be read.
+func (r *Roll) Scan(ctx context.Context, listener string, c *Cursor) (map[string][]string, error) {
+	var online, clients, at *redis.ScanCmd
+	_, err := r.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		online = p.HScan(ctx, KeyOnline, c.online, "", ScanPage)
+		clients = p.HScan(ctx, KeyClients, c.clients, "", ScanPage)
+		at = p.SScan(ctx, KeyAt(listener), c.at, "", ScanPage)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("scan the roll: %w", err)
+	}
+	held := map[string][]string{}
+	page, next := online.Val()
+	c.online = next
+	for i := 0; i+1 < len(page); i += 2 {
+		holder := listener
+		if at := strings.LastIndexByte(page[i+1], '@'); at >= 0 {
+			holder = page[i+1][at+1:]
+		}
+		held[holder] = append(held[holder], page[i])
+	}
+	page, c.at = at.Val()
+	held[listener] = append(held[listener], page...)
+
+	page, c.clients = clients.Val()
+	known := make([]string, 0, len(page)/2)
+	for i := 0; i+1 < len(page); i += 2 {
+		known = append(known, page[i])
+	}
+	if len(known) == 0 {
+		return held, nil
+	}
+	places, err := r.rdb.HMGet(ctx, KeyOnline, known...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("scan the roll: %w", err)
+	}
+	for i, host := range known {
+		if places[i] == nil {
+			held[listener] = append(held[listener], host)
+		}
+	}
+	return held, nil
+}
+
+// Leases returns the listeners that have a lease, running or ended.
+func (r *Roll) Leases(ctx context.Context) (map[string]bool, error) {
+	names, err := r.rdb.ZRange(ctx, KeyListeners, 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("leases of listeners: %w", err)
+	}
+	leases := make(map[string]bool, len(names))
+	for _, name := range names {
+		leases[name] = true
+	}
+	return leases, nil
+}
+
+// Sweep takes the hosts of listeners whose lease has ended off the roll, deletes
+// their keys and records host.offline, and finishes departures that a process left
+// half done. It returns the listeners swept.
+func (r *Roll) Sweep(ctx context.Context, names []string) ([]string, error) {
+	now, err := r.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	ended, err := r.rdb.ZRangeByScore(ctx, KeyListeners, &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10),
+	}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	for _, listener := range ended {
+		if err := r.SweepOne(ctx, listener, names); err != nil {
+			return nil, err
+		}
+	}
+	return ended, r.finish(ctx, now, names)
+}
+
+// SweepOne sweeps one listener, unless its lease runs.
+func (r *Roll) SweepOne(ctx context.Context, listener string, names []string) error {
+	var cursor uint64
+	for {
+		hosts, next, err := r.rdb.SScan(ctx, KeyAt(listener), cursor, "", changesPerCall).Result()
+		if err != nil {
+			return fmt.Errorf("sweep %s: %w", listener, err)
+		}
+		if err := r.SweepHosts(ctx, listener, hosts, names); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return r.release(ctx, listener, "sweep")
+		}
+	}
+}
+
+// SweepHosts takes the given hosts of a listener off the roll, unless its lease
+// runs.
+func (r *Roll) SweepHosts(ctx context.Context, listener string, hosts, names []string) error {
+	changes := make([]Change, len(hosts))
+	for i, host := range hosts {
+		changes[i] = Change{Kind: Off, Host: host}
+	}
+	changed, _, err := r.apply(ctx, listener, "sweep", changes)
+	if err != nil || len(changed) != len(changes) {
+		return err // a live listener's hosts are its own
+	}
+	var departures []Departure
+	for i, c := range changed {
+		if c.Verdict == WentOff {
+			departures = append(departures, Departure{hosts[i], c.When, "listener " + listener + " is gone"})
+		}
+	}
+	return r.Depart(ctx, names, departures, nil)
+}
+
+// finish ends departures older than a lease: whoever began them is dead.
+func (r *Roll) finish(ctx context.Context, now time.Time, names []string) error {
+	old, err := r.rdb.ZRangeByScoreWithScores(ctx, KeyDeparted, &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(now.Add(-LeaseTime).UnixMicro(), 10), Count: changesPerCall,
+	}).Result()
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	departures := make([]Departure, 0, len(old))
+	for _, z := range old {
+		host, _ := z.Member.(string)
+		departures = append(departures, Departure{host, int64(z.Score), "connection ended"})
+	}
+	return r.Depart(ctx, names, departures, nil)
+}
