@@ -69,11 +69,17 @@ func (ss *session) read(ctx context.Context) error {
 			ss.srv.stats.Heartbeats.Add(1)
 			continue
 		}
-		ss.deep(func() { err = ss.handle(ctx, body) })
-		if err != nil {
+		if err := ss.handleDeep(ctx, body); err != nil {
 			return err
 		}
 	}
+}
+
+// handleDeep is apart from read because what a closure holds lies on the heap: there
+// it would cost each heartbeat an allocation.
+func (ss *session) handleDeep(ctx context.Context, body []byte) (err error) {
+	ss.deep(func() { err = ss.handle(ctx, body) })
+	return err
 }
 
 // deep runs f on a stack of its own and waits for it.

@@ -250,7 +250,7 @@ func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args 
 // setKeys are the keys that a set has once, in the order in which scripts take them.
 func setKeys(n Number) []string {
 	return []string{
-		KeyMeta(n), KeySet(n), KeyHosts(n), KeyAwaiting(n), KeyWorking(n),
+		KeyMeta(n), KeyHosts(n), KeyAwaiting(n), KeySet(n), KeyWorking(n),
 		KeyComplete(n), KeyOnCall(n), KeyFailing(n), KeyResults(n),
 	}
 }

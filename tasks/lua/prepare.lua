@@ -1,7 +1,8 @@
 -- Writes a task set under its number, unless the number is in use. Remains of another
 -- set are in use too: its hosts would be counted into this one.
 --
--- KEYS  1 {AC131}:meta  2 AC131  3... every other key that a set has once
+-- KEYS  1 {AC131}:meta  2 {AC131}:hosts  3 {AC131}:awaiting  4 AC131
+--       5... every other key that a set has once
 -- ARGV  1 request  2 deadline, s  3 limit of a command, s  4 keep, ms
 --       5... command, priority, command, priority, ...
 --
@@ -30,7 +31,7 @@ redis.call('HSET', KEYS[1], 'state', 'preparing', 'request', ARGV[1],
   'offline', 0, 'missing', 0, 'unanswered', 0)
 redis.call('PEXPIREAT', KEYS[1], expire)
 for i = 5, #ARGV, 2 do
-  redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i])
+  redis.call('ZADD', KEYS[4], ARGV[i + 1], ARGV[i])
 end
-redis.call('PEXPIREAT', KEYS[2], expire)
+redis.call('PEXPIREAT', KEYS[4], expire)
 return { 'new', 'preparing', whole(now), whole(deadline) }
