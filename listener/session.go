@@ -33,6 +33,8 @@ type session struct {
 	addr   netip.AddrPort
 	agent  bool
 
+	joining chan joined // the roll's answer to a hello; nil before and after
+
 	next *session // another connection of the same old client; members.mu
 
 	mu      sync.Mutex
@@ -71,6 +73,11 @@ func (ss *session) read(ctx context.Context) error {
 		}
 		if err := ss.handleDeep(ctx, body); err != nil {
 			return err
+		}
+		if ss.joining != nil {
+			if err := ss.awaitRoll(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -135,39 +142,51 @@ func (ss *session) greetOld() error {
 	return nil
 }
 
-// hello lets an agent in, once the roll has it, and welcomes it.
+// hello asks the roll to let an agent in; awaitRoll welcomes it.
 func (ss *session) hello(ctx context.Context, m wire.Hello) error {
 	peer := ss.peer()
 	// An id that looks like an address would pass for the old client of that address.
 	if addr, err := netip.ParseAddr(m.ID); err == nil && addr.Unmap() != peer {
-		ss.refuse(m, "the id is the address of another host")
+		ss.refuse(m.ID, "the id is the address of another host")
 		return errRefused
 	}
 	ss.host, ss.client, ss.agent = m.ID, "agent "+m.Instance, true
 	ss.addr = netip.AddrPortFrom(peer, uint16(m.UDP))
-	answer := make(chan joined, 1)
-	if !ss.srv.join(ss, answer) {
-		ss.refuse(m, "another instance of this id is connected")
+	joining := make(chan joined, 1)
+	if !ss.srv.join(ss, joining) {
+		ss.refuse(m.ID, "another instance of this id is connected")
 		return errRefused
 	}
+	ss.joining = joining
+	return nil
+}
+
+// awaitRoll waits until the roll has an agent that has said hello, or refuses it. It
+// waits on the small stack, since with a fleet that comes back at once thousands do.
+func (ss *session) awaitRoll(ctx context.Context) (err error) {
+	var a joined
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case a := <-answer:
+	case a = <-ss.joining:
+		ss.joining = nil
+	}
+	ss.deep(func() {
 		if a.refused != "" {
-			ss.refuse(m, a.refused)
-			return errRefused
+			ss.refuse(ss.host, a.refused)
+			err = errRefused
+			return
 		}
 		ss.send(wire.Welcome{
 			Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: a.now.UnixMilli(),
 		})
-	}
-	return nil
+	})
+	return err
 }
 
 // refuse tells the agent why it is not let in, and waits until that is sent.
-func (ss *session) refuse(m wire.Hello, reason string) {
-	ss.srv.log.WithFields(logrus.Fields{"host": m.ID, "peer": ss.conn.RemoteAddr().String(), "reason": reason}).Warn("host refused")
+func (ss *session) refuse(id, reason string) {
+	ss.srv.log.WithFields(logrus.Fields{"host": id, "peer": ss.conn.RemoteAddr().String(), "reason": reason}).Warn("host refused")
 	_ = ss.conn.SetWriteDeadline(time.Now().Add(sendTimeout))
 	_, _ = ss.conn.Write(wire.EncodeFrame(wire.Welcome{
 		Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: time.Now().UnixMilli(), Refused: reason,

@@ -46,6 +46,9 @@ func connections(ctx context.Context, o options) error {
 				return ctx.Err()
 			case <-time.After(o.measure):
 			}
+			if n := s.rdb.HLen(ctx, tasks.KeyOnline).Val(); n != int64(o.hosts) {
+				return fmt.Errorf("%d of %d hosts are on the roll at the end", n, o.hosts)
+			}
 			commands, err = commandCalls(ctx, s)
 			return err
 		})
@@ -54,9 +57,6 @@ func connections(ctx context.Context, o options) error {
 	}
 	say("muster listener: %6.0f bytes a connection, %.2f x the bare one", each, each/bareEach)
 	say("redis:           %6.1f commands a second from the listener, over %v", float64(commands)/o.measure.Seconds(), o.measure)
-	if n := s.rdb.HLen(ctx, tasks.KeyOnline).Val(); n != int64(o.hosts) {
-		return fmt.Errorf("%d of %d hosts are on the roll at the end", n, o.hosts)
-	}
 	return nil
 }
 

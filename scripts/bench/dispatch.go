@@ -58,6 +58,11 @@ func dispatch(ctx context.Context, o options) error {
 		return err
 	}
 	var first, last, answer, report, closed []float64
+	parts := map[string]*process{"redis": s.redis, "listener": s.listener, "worker": s.worker, "hosts": hosts}
+	used := map[string]time.Duration{}
+	for name, p := range parts {
+		used[name] = -p.cpu()
+	}
 	for i := range o.rounds {
 		key := tasks.Number(fmt.Sprintf("ACbench-%d", i))
 		began := time.Now()
@@ -99,6 +104,10 @@ func dispatch(ctx context.Context, o options) error {
 	say("  request to last report, in the ledger, confirmed   %s", spread(report))
 	say("  request to ledger closed (Redis's clock, whole ms) %s", spread(closed))
 	say("  last answer / floor, medians                       %.1f", median(answer)/median(floors))
+	for _, name := range []string{"redis", "listener", "worker", "hosts"} {
+		each := (used[name] + parts[name].cpu()).Seconds() * 1000 / float64(o.rounds)
+		say("  processor time of %-8s a dispatch, heartbeats included %5.0f", name, each)
+	}
 	return nil
 }
 

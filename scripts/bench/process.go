@@ -88,6 +88,18 @@ func (p *process) memory() (int64, error) {
 	return 0, fmt.Errorf("no VmRSS of process %d", p.cmd.Process.Pid)
 }
 
+// cpu is the processor time that a process has used.
+func (p *process) cpu() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond // a tick is 1/100 s on Linux
+}
+
 // system is Redis and muster's processes.
 type system struct {
 	redis, listener, worker *process
