@@ -150,6 +150,7 @@ type Server struct {
 	reports *gather[report]
 	lookups *gather[lookup]
 	redisUp outage // whether Redis answers, said once a change
+	sweeper *tasks.Sweeper
 
 	sending sync.WaitGroup // goroutines that write to connections
 }
@@ -164,7 +165,6 @@ func New(cfg Config) (*Server, error) {
 		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](),
 	}
-	s.redisUp.log = s.log
 	s.members.init()
 	return s, nil
 }
@@ -187,6 +187,8 @@ func (s *Server) Run(ctx context.Context) error {
 // and what they had reported is in Redis, if Redis answers within five seconds.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
+	s.sweeper = tasks.NewSweeper(s.roll, s.cfg.OfflineDelete, s.pace.calm)
+	s.redisUp.log, s.redisUp.seen = s.log, s.sweeper.Broken
 	// Before the first host: a host of a listener without a lease is not online.
 	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
 		return fmt.Errorf("listener: %w", err)

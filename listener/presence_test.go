@@ -249,6 +249,7 @@ func TestManyHostsShareRoundTrips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.redisUp.seen = func() {}
 	if _, err := s.roll.Lease(ctx, s.ID()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/tasks"
 )
@@ -17,11 +16,9 @@ type pace struct {
 	rotation time.Duration
 	// A step of the rotation is made this often, and takes rotationStep hosts or more.
 	step time.Duration
-	// A sweep is allowed once Redis has answered this long without a break: before
-	// that, the others' leases may have ended because they could not renew them.
+	// A sweep is allowed once Redis has answered this long without a break.
 	calm time.Duration
-	// How often ended leases are looked for. With a lease of 15 s a dead listener's
-	// hosts are off the roll after 17 s at the latest.
+	// How often ended leases are looked for.
 	sweep time.Duration
 	// How often the lease is renewed.
 	renew time.Duration
@@ -30,7 +27,7 @@ type pace struct {
 func usualPace() pace {
 	return pace{
 		rotation: 40 * time.Second, step: 2 * time.Second,
-		calm: 15 * time.Second, sweep: 2 * time.Second, renew: tasks.LeaseTime / 3,
+		calm: tasks.LeaseTime, sweep: tasks.SweepEvery, renew: tasks.LeaseTime / 3,
 	}
 }
 
@@ -58,7 +55,7 @@ func (s *Server) keepRoll(ctx context.Context) {
 	var todo []string
 	var cursor tasks.Cursor
 	every(ctx, s.pace.step, func() {
-		if !s.redisUp.calm(0) {
+		if s.redisUp.isAway() {
 			return // what is queued now would only wait
 		}
 		if len(todo) == 0 {
@@ -108,8 +105,8 @@ func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor) error {
 		return err
 	}
 	for listener, hosts := range held {
-		if !leases[listener] && s.redisUp.calm(s.pace.calm) {
-			if err := s.roll.SweepHosts(ctx, listener, hosts, s.cfg.OfflineDelete); err != nil {
+		if !leases[listener] && s.sweeper.Calm() {
+			if err := s.sweeper.SweepHosts(ctx, listener, hosts); err != nil {
 				return err
 			}
 		}
@@ -120,16 +117,7 @@ func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor) error {
 // sweep takes the hosts of listeners whose lease has ended off the roll.
 func (s *Server) sweep(ctx context.Context) {
 	every(ctx, s.pace.sweep, func() {
-		if !s.redisUp.calm(s.pace.calm) {
-			// Asking is what tells whether it answers.
-			if err := s.cfg.Redis.Ping(ctx).Err(); err != nil && ctx.Err() == nil {
-				s.redisUp.no(err)
-			} else if err == nil {
-				s.redisUp.yes()
-			}
-			return
-		}
-		swept, err := s.roll.Sweep(ctx, s.cfg.OfflineDelete)
+		swept, err := s.sweeper.Sweep(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.redisUp.no(err)
@@ -138,7 +126,7 @@ func (s *Server) sweep(ctx context.Context) {
 		}
 		s.redisUp.yes()
 		for _, listener := range swept {
-			s.log.WithFields(logrus.Fields{"gone": listener}).Warn("hosts of a dead listener taken off the roll")
+			s.log.WithField("gone", listener).Warn("hosts of a dead listener taken off the roll")
 		}
 	})
 }

@@ -222,7 +222,7 @@ func TestRotationIsCheap(t *testing.T) {
 		if err := r.strikeStrays(ctx, &cursor); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.roll.Sweep(ctx, nil); err != nil {
+		if _, err := r.sweeper.Sweep(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.roll.Lease(ctx, "a"); err != nil {

@@ -3,7 +3,6 @@ package listener
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -23,14 +22,13 @@ type Stats struct {
 // Stats returns the counters, which go on counting.
 func (s *Server) Stats() *Stats { return &s.stats }
 
-// outage says once that Redis is away and once that it is back, and knows how long
-// it has answered without a break.
+// outage says once that Redis is away and once that it is back.
 type outage struct {
-	log logrus.FieldLogger
+	log  logrus.FieldLogger
+	seen func() // called with each failure
 
-	mu    sync.Mutex
-	away  bool
-	since time.Time // of the first answer after the last failure
+	mu   sync.Mutex
+	away bool
 }
 
 func (o *outage) yes() {
@@ -38,9 +36,6 @@ func (o *outage) yes() {
 	defer o.mu.Unlock()
 	if o.away {
 		o.log.Info("redis answers again")
-	}
-	if o.away || o.since.IsZero() {
-		o.since = time.Now()
 	}
 	o.away = false
 }
@@ -51,12 +46,12 @@ func (o *outage) no(err error) {
 	if !o.away {
 		o.log.WithError(err).Error("redis does not answer; work is held until it does")
 	}
-	o.away, o.since = true, time.Time{}
+	o.away = true
+	o.seen()
 }
 
-// calm reports whether Redis has answered for so long without a break.
-func (o *outage) calm(d time.Duration) bool {
+func (o *outage) isAway() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !o.away && !o.since.IsZero() && time.Since(o.since) >= d
+	return o.away
 }

@@ -1,0 +1,141 @@
+package tasks
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// SweepEvery is how often each process looks for ended leases. With a lease of 15 s
+// a dead listener's hosts are off the roll after 17 s at the latest.
+const SweepEvery = 2 * time.Second
+
+// Sweeper takes the hosts of dead listeners off the roll. Any number of processes
+// may have one.
+//
+// It sweeps only once Redis has answered its process for a lease's length without a
+// break: when Redis was away, the others' leases have ended because they could not
+// renew them, and they need that time to do it.
+type Sweeper struct {
+	roll  *Roll
+	names []string
+	calm  time.Duration
+
+	mu    sync.Mutex
+	since time.Time // of the first answer after the last failure; zero if none yet
+}
+
+// NewSweeper returns a Sweeper that deletes the named keys of hosts that it takes
+// off: what follows muster:host:{<host>}:. A calm of 0 means LeaseTime.
+func NewSweeper(roll *Roll, names []string, calm time.Duration) *Sweeper {
+	if calm <= 0 {
+		calm = LeaseTime
+	}
+	return &Sweeper{roll: roll, names: names, calm: calm}
+}
+
+// Broken says that Redis did not answer this process.
+func (s *Sweeper) Broken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since = time.Time{}
+}
+
+// Calm reports whether Redis has answered long enough for a sweep.
+func (s *Sweeper) Calm() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.since.IsZero() && time.Since(s.since) >= s.calm
+}
+
+// Sweep asks Redis once, and sweeps if it may: the hosts of listeners whose lease
+// has ended go off the roll, their keys are deleted and host.offline is recorded, and
+// departures that a process left half done are finished. It returns the listeners
+// swept.
+func (s *Sweeper) Sweep(ctx context.Context) (swept []string, err error) {
+	defer func() {
+		if err != nil {
+			s.Broken()
+		}
+	}()
+	now, err := s.roll.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	s.mu.Lock()
+	if s.since.IsZero() {
+		s.since = time.Now()
+	}
+	s.mu.Unlock()
+	if !s.Calm() {
+		return nil, nil
+	}
+	ended, err := s.roll.rdb.ZRangeByScore(ctx, KeyListeners, &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10),
+	}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	for _, listener := range ended {
+		if err := s.sweepOne(ctx, listener); err != nil {
+			return nil, err
+		}
+	}
+	return ended, s.finish(ctx, now)
+}
+
+func (s *Sweeper) sweepOne(ctx context.Context, listener string) error {
+	var cursor uint64
+	for {
+		hosts, next, err := s.roll.rdb.SScan(ctx, KeyAt(listener), cursor, "", changesPerCall).Result()
+		if err != nil {
+			return fmt.Errorf("sweep %s: %w", listener, err)
+		}
+		if err := s.SweepHosts(ctx, listener, hosts); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return s.roll.release(ctx, listener, "sweep")
+		}
+	}
+}
+
+// SweepHosts takes the given hosts of one listener off the roll, unless its lease
+// runs.
+func (s *Sweeper) SweepHosts(ctx context.Context, listener string, hosts []string) error {
+	changes := make([]Change, len(hosts))
+	for i, host := range hosts {
+		changes[i] = Change{Kind: Off, Host: host}
+	}
+	changed, _, err := s.roll.apply(ctx, listener, "sweep", changes)
+	if err != nil || len(changed) != len(changes) {
+		return err // a live listener's hosts are its own
+	}
+	var departures []Departure
+	for i, c := range changed {
+		if c.Verdict == WentOff {
+			departures = append(departures, Departure{hosts[i], c.When, "listener " + listener + " is gone"})
+		}
+	}
+	return s.roll.Depart(ctx, s.names, departures, nil)
+}
+
+// finish ends departures older than a lease: whoever began them is dead.
+func (s *Sweeper) finish(ctx context.Context, now time.Time) error {
+	old, err := s.roll.rdb.ZRangeByScoreWithScores(ctx, KeyDeparted, &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(now.Add(-LeaseTime).UnixMicro(), 10), Count: changesPerCall,
+	}).Result()
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	departures := make([]Departure, 0, len(old))
+	for _, z := range old {
+		host, _ := z.Member.(string)
+		departures = append(departures, Departure{host, int64(z.Score), "connection ended"})
+	}
+	return s.roll.Depart(ctx, s.names, departures, nil)
+}
