@@ -18,10 +18,11 @@ type members struct {
 	stopped bool
 	all     map[*session]struct{}
 	hosts   map[string]*session // the newest connection; older ones follow by next
+	leaving map[string]int      // departures that are queued and not yet written
 }
 
 func (m *members) init() {
-	m.all, m.hosts = map[*session]struct{}{}, map[string]*session{}
+	m.all, m.hosts, m.leaving = map[*session]struct{}{}, map[string]*session{}, map[string]int{}
 }
 
 // admit counts a connection in. After closeAll it closes it instead.
@@ -118,7 +119,17 @@ func (s *Server) leave(ss *session, reason string) {
 		return
 	}
 	delete(m.hosts, ss.host)
+	m.leaving[ss.host]++
 	s.putOff(ss, reason)
+}
+
+// left says that a departure is written.
+func (m *members) left(host string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaving[host]--; m.leaving[host] <= 0 {
+		delete(m.leaving, host)
+	}
 }
 
 // push sends a message to a host's newest connection, if it is an agent.

@@ -90,6 +90,13 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 			s.recordDuplicate(ctx, c.ss)
 		}
 	}
+	defer func() {
+		for _, c := range presence {
+			if c.kind == tasks.Off {
+				s.members.left(c.ss.host)
+			}
+		}
+	}()
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {
@@ -116,7 +123,10 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 
 // settle does what the roll's verdict on a change asks for.
 func (s *Server) settle(c change, got tasks.Changed, now time.Time) []tasks.Departure {
-	log := s.log.WithFields(logrus.Fields{"host": c.ss.host, "client": c.ss.client, "addr": c.ss.addr.String()})
+	log := s.log.WithField("host", c.ss.host)
+	if c.ss.client != "" { // empty for a host that stood on the roll without a connection
+		log = log.WithFields(logrus.Fields{"client": c.ss.client, "addr": c.ss.addr.String()})
+	}
 	switch got.Verdict {
 	case tasks.CameOn:
 		log.Info("host online")

@@ -91,8 +91,9 @@ func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor) error {
 	}
 	for _, host := range held[s.cfg.ID] {
 		s.members.mu.Lock()
-		if s.members.hosts[host] == nil {
-			s.changes.put(change{kind: tasks.Off, ss: &session{srv: s, host: host}, reason: "is not connected"}, changeSize)
+		if s.members.hosts[host] == nil && s.members.leaving[host] == 0 {
+			s.members.leaving[host]++
+			s.putOff(&session{srv: s, host: host}, "is not connected")
 		}
 		s.members.mu.Unlock()
 	}
