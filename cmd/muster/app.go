@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
+)
+
+const defaultRedis = "redis://127.0.0.1:6379/0"
+
+// app is one run of the program.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	given  map[string]bool // the flags on the command line; the others come from the environment
+}
+
+// run is the whole program but for signals and the exit. An error becomes one line on
+// stderr here and nowhere else.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible(fmt.Sprint(r)))
+			code = int(statusFailure)
+		}
+	}()
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	err := a.run(ctx, args)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = failf(statusFailure, "interrupted")
+	}
+	s, text := read(err)
+	if text != "" {
+		fmt.Fprintf(stderr, "muster: %s\n", visible(strings.ReplaceAll(text, "\n", "; ")))
+	}
+	return int(s)
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	commands := a.commands()
+	l, err := arrange(commands, args)
+	if err != nil {
+		return err
+	}
+	a.given = l.given
+	return commands.RunContext(ctx, l.args)
+}
+
+func (a *app) commands() *cli.App {
+	verbs := []*cli.Command{
+		a.upVerb(), a.demoVerb(),
+		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
+		a.dispatchVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
+		a.versionVerb(), a.helpVerb(),
+	}
+	for _, v := range verbs {
+		v.HideHelp, v.HideHelpCommand = true, true // arrange turns --help into the verb help
+		v.Before = checkShared
+		v.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err) }
+	}
+	return &cli.App{
+		Name: "muster", Usage: "keep the roll of a fleet and set it to work",
+		UsageText: "muster VERB [flags] [arguments]\n\nFlags may stand before and after arguments. Each flag can also be set in the\n" +
+			"environment: MUSTER_ and its name in capitals, - as _. muster help VERB shows them.",
+		Commands: verbs, HideHelp: true, HideVersion: true, DisableSliceFlagSeparator: true,
+		Writer: a.stdout, ErrWriter: a.stderr,
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
+		ExitErrHandler: func(*cli.Context, error) {}, // run says it and ends
+	}
+}
+
+// checkShared finds what is wrong with the shared flags, whatever the verb does with
+// them.
+func checkShared(c *cli.Context) error {
+	if _, err := newLog(c, io.Discard); err != nil {
+		return err
+	}
+	if c.String("redis") == "" {
+		return nil
+	}
+	_, err := parseRedis(c.String("redis"))
+	return err
+}
+
+// usageError words the flag package's error as this program writes its flags.
+func usageError(err error) error {
+	text := err.Error()
+	if value, rest, ok := strings.Cut(text, " for flag -"); ok {
+		text = value + " for flag --" + rest
+	}
+	return misuse("%s", strings.TrimSuffix(text, ": parse error"))
+}
+
+func (a *app) helpVerb() *cli.Command {
+	return &cli.Command{
+		Name: "help", Usage: "show the verbs, or the flags of one", ArgsUsage: "[VERB]",
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.NArg() > 1:
+				return misuse("help takes one verb")
+			case c.NArg() == 1 && c.App.Command(c.Args().First()) == nil:
+				return misuse("unknown verb %q (muster help lists them)", c.Args().First())
+			case c.NArg() == 1:
+				return cli.ShowCommandHelp(c.Lineage()[1], c.Args().First())
+			}
+			return cli.ShowAppHelp(c.Lineage()[1])
+		},
+	}
+}
+
+// sharedFlags are the flags of every verb.
+func sharedFlags(redisURL, level string) []cli.Flag {
+	return []cli.Flag{
+		textFlag("redis", redisURL, "`URL` of Redis: redis://, rediss://, unix://, redis-sentinel://, redis-cluster://"),
+		textFlag("log-level", level, "the least `LEVEL` that is logged: debug, info, warn, error"),
+		textFlag("log-format", "text", "`FORM` of the log: text or json"),
+		textFlag("log-file", "", "log to `FILE`, rotated at 100 MB, instead of standard error"),
+	}
+}
+
+// verbFlags are the shared flags and those of one verb.
+func verbFlags(own ...cli.Flag) []cli.Flag {
+	return append(own, sharedFlags(defaultRedis, "info")...)
+}
+
+func env(name string) []string {
+	return []string{"MUSTER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
+}
+
+func textFlag(name, value, usage string) cli.Flag {
+	return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func listFlag(name, usage string) cli.Flag {
+	return &cli.StringSliceFlag{Name: name, Usage: usage, EnvVars: env(name), KeepSpace: true}
+}
+
+func boolFlag(name, usage string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Usage: usage, EnvVars: env(name)}
+}
+
+func intFlag(name string, value int, usage string) cli.Flag {
+	return &cli.IntFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func spanFlag(name string, value time.Duration, usage string) cli.Flag {
+	return &cli.DurationFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func jsonFlag() cli.Flag {
+	return boolFlag("json", "print one JSON object a line, and nothing else on standard output")
+}
+
+// list returns the values of a list flag. Its variable, if it is there and empty, is
+// as good as not there.
+func (a *app) list(c *cli.Context, name string) []string {
+	values := c.StringSlice(name)
+	if len(values) == 1 && values[0] == "" && !a.given[name] {
+		return nil
+	}
+	return values
+}
+
+// orDefault is a setting, or its default where its variable is there and empty.
+func orDefault(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
+
+// span returns a duration flag that must be above zero.
+func span(c *cli.Context, name string) (time.Duration, error) {
+	d := c.Duration(name)
+	if d <= 0 {
+		return 0, misuse("--%s %v: want more than zero", name, d)
+	}
+	return d, nil
+}
+
+// integer returns a number flag that must lie between least and most.
+func integer(c *cli.Context, name string, least, most int) (int, error) {
+	n := c.Int(name)
+	if n < least || n > most {
+		return 0, misuse("--%s %d: want %d to %d", name, n, least, most)
+	}
+	return n, nil
+}
+
+// hostID returns an id flag, which may be empty.
+func hostID(c *cli.Context) (string, error) {
+	id := c.String("id")
+	if id != "" && !wire.ValidHost(id) {
+		return "", misuse("--id %q: want 1 to %d of A-Z a-z 0-9 . _ : -, the first a letter, a digit or a colon", id, wire.MaxHost)
+	}
+	return id, nil
+}
+
+// noWords says that a verb takes no arguments.
+func noWords(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return misuse("%s takes no argument, got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// oneNumber returns the task number that is the verb's one argument.
+func oneNumber(c *cli.Context) (tasks.Number, error) {
+	if c.NArg() == 0 {
+		return "", misuse("%s needs a task number", c.Command.Name)
+	}
+	if c.NArg() > 1 {
+		return "", misuse("%s takes one task number, got %q too", c.Command.Name, c.Args().Get(1))
+	}
+	n, err := tasks.ParseNumber(c.Args().First())
+	var invalid *tasks.InvalidError
+	if errors.As(err, &invalid) {
+		return "", misuse("%s", invalid.Reason)
+	}
+	return n, err
+}

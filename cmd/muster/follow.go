@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+const ledgerPoll = 100 * time.Millisecond // how often the ledger of a dispatch is read
+
+// follower learns what becomes of one request: from the events, and from the ledger
+// itself, since an event may come late or twice. While Redis is away it keeps trying.
+type follower struct {
+	rdb     redis.UniversalClient
+	store   *tasks.Store
+	log     logrus.FieldLogger
+	request string       // the id that the job has
+	number  tasks.Number // empty until it is known
+	after   string       // the last event that was read
+
+	accepted bool // a worker has taken the request
+	sent     bool // the task number is on its way
+	away     bool // Redis does not answer
+}
+
+// untilSent returns the ledger once the task number is on its way. The error says
+// that the request was rejected, or it is ctx's.
+func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
+	for ctx.Err() == nil {
+		page, err := tasks.Events(ctx, f.rdb, f.after, eventsPage, ledgerPoll)
+		if !f.answered(ctx, err) {
+			continue
+		}
+		for _, e := range page {
+			f.after = e.ID
+			if e.Request != f.request {
+				continue
+			}
+			if e.Type == "request.rejected" {
+				return tasks.Ledger{}, misuse("the request was rejected: %s", e.Reason)
+			}
+			f.note(e)
+		}
+		if f.number == "" {
+			continue
+		}
+		l, err := f.store.Ledger(ctx, f.number)
+		if errors.Is(err, tasks.ErrNotFound) || err == nil && l.Request != f.request {
+			continue // not written yet, or about to be rejected
+		}
+		if !f.answered(ctx, err) {
+			continue
+		}
+		f.accepted = true
+		if f.sent = f.sent || heardOf(l); f.sent {
+			return l, nil
+		}
+	}
+	return tasks.Ledger{}, ctx.Err()
+}
+
+func (f *follower) note(e tasks.Event) {
+	switch e.Type {
+	case "task.sent", "task.closed":
+		f.sent = true
+		fallthrough
+	case "task.accepted":
+		f.accepted, f.number = true, e.Key
+	}
+}
+
+// heardOf reports whether a ledger shows that its number was sent: it is closed, or a
+// host has answered.
+func heardOf(l tasks.Ledger) bool {
+	if l.Stage == tasks.Closed {
+		return true
+	}
+	for _, s := range tasks.States() {
+		if s != tasks.Waiting && s != tasks.Sent && s != tasks.Offline && l.Counts[s] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// untilClosed returns the ledger once no host is open any more. It shows each one
+// that it reads. The error says that the set is gone, or it is ctx's.
+func (f *follower) untilClosed(ctx context.Context, l tasks.Ledger, show func(tasks.Ledger)) (tasks.Ledger, error) {
+	for show(l); l.Stage != tasks.Closed; show(l) {
+		wait(ctx, ledgerPoll)
+		if ctx.Err() != nil {
+			return l, ctx.Err()
+		}
+		now, err := f.store.Ledger(ctx, f.number)
+		if errors.Is(err, tasks.ErrNotFound) || err == nil && now.Request != f.request {
+			return l, failf(statusFailure, "%s is gone: Redis has lost it", f.number)
+		}
+		if f.answered(ctx, err) {
+			l = now
+		}
+	}
+	return l, nil
+}
+
+// answered reports whether Redis did. Where it did not, a while has passed when
+// answered returns.
+func (f *follower) answered(ctx context.Context, err error) bool {
+	switch {
+	case err == nil && f.away:
+		f.away = false
+		f.log.Info("redis is back")
+	case err != nil && ctx.Err() == nil:
+		if !f.away {
+			f.away = true
+			f.log.WithField("err", err).Warn("redis is away, trying again")
+		}
+		wait(ctx, retryEvery)
+	}
+	return err == nil
+}

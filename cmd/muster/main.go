@@ -1,0 +1,20 @@
+// Command muster keeps the roll of a fleet and sets it to work.
+//
+// It is the only place that reads flags and the environment, sees signals, writes to
+// the terminal and wires the packages together. A verb is a file: its flags, the
+// Config that they fill, New and Run. What a verb prints goes to standard output,
+// logs and errors go to standard error, and the exit status is one of exit.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/urfave/cli/v2"
+)
+
+// pingTimeout is how long a verb waits for Redis when it starts.
+const pingTimeout = 5 * time.Second
+
+// dial makes clients of the Redis that a URL names. It connects with the first
+// command only. Several may be made: what blocks needs a client of its own.
+//
+//	redis://[user:password@]host[:port][/db]     rediss:// with TLS
+//	unix://[user:password@]/path/to/socket[?db=N]
+//	redis-sentinel://[user:password@]host[:port][,host...][/db]?master_name=NAME
+//	                                             rediss-sentinel:// with TLS
+//	redis-cluster://[user:password@]host[:port][,host...]
+//	                                             rediss-cluster:// with TLS
+//
+// No error of it repeats the URL, since there may be a password in it.
+type dial func(attempts) redis.UniversalClient
+
+// attempts is how often a client tries a command.
+type attempts int
+
+const (
+	often attempts = iota // what the Redis client does by itself: for some seconds
+	once                  // to find out whether somebody is there
+)
+
+func (a attempts) limit(commands, dials *int) {
+	if a == once {
+		*commands, *dials = -1, 1
+	}
+}
+
+func parseRedis(text string) (dial, error) {
+	u, err := splitHosts(text)
+	if err != nil {
+		return nil, err
+	}
+	scheme, kind, _ := strings.Cut(u.Scheme, "-")
+	u.Scheme = scheme
+	if scheme != "redis" && scheme != "rediss" && (scheme != "unix" || kind != "") {
+		return nil, misuse("--redis: unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
+	}
+	if path := strings.Trim(u.Path, "/"); scheme != "unix" && path != "" {
+		if _, err := strconv.Atoi(path); err != nil {
+			return nil, misuse("--redis: what follows the host is not the number of a database")
+		}
+		if kind == "cluster" && path != "0" {
+			return nil, misuse("--redis: a cluster has database 0 only")
+		}
+	}
+	switch kind {
+	case "":
+		return single(u)
+	case "sentinel":
+		return sentinel(u)
+	case "cluster":
+		return cluster(u)
+	}
+	return nil, misuse("--redis: unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
+}
+
+func single(u *url.URL) (dial, error) {
+	o, err := redis.ParseURL(u.String())
+	if err != nil {
+		return nil, urlError(err)
+	}
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = quiet()
+	return func(try attempts) redis.UniversalClient {
+		o := *o
+		try.limit(&o.MaxRetries, &o.DialerRetries)
+		return redis.NewClient(&o)
+	}, nil
+}
+
+// sentinel takes user and password of the URL for Redis itself, as everywhere else;
+// those of the sentinels are the parameters sentinel_username and sentinel_password.
+func sentinel(u *url.URL) (dial, error) {
+	q := u.Query()
+	if q.Get("master_name") == "" {
+		return nil, misuse("--redis: a URL for Sentinel needs ?master_name=")
+	}
+	user, password := q.Get("sentinel_username"), q.Get("sentinel_password")
+	q.Del("sentinel_username")
+	q.Del("sentinel_password")
+	login := u.User
+	u.User, u.RawQuery = nil, q.Encode()
+	o, err := redis.ParseFailoverURL(u.String())
+	if err != nil {
+		return nil, urlError(err)
+	}
+	o.SentinelUsername, o.SentinelPassword = user, password
+	if login != nil {
+		o.Username = login.Username()
+		o.Password, _ = login.Password()
+	}
+	o.DisableIdentity = true
+	return func(try attempts) redis.UniversalClient {
+		o := *o
+		try.limit(&o.MaxRetries, &o.DialerRetries)
+		return redis.NewFailoverClient(&o)
+	}, nil
+}
+
+func cluster(u *url.URL) (dial, error) {
+	u.Path = ""
+	o, err := redis.ParseClusterURL(u.String())
+	if err != nil {
+		return nil, urlError(err)
+	}
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = quiet()
+	return func(try attempts) redis.UniversalClient {
+		o := *o
+		try.limit(&o.MaxRetries, &o.DialerRetries)
+		return redis.NewClusterClient(&o)
+	}, nil
+}
+
+func quiet() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+// splitHosts parses a URL that may name several hosts; all but the first become addr
+// parameters, as the Redis client wants them.
+func splitHosts(text string) (*url.URL, error) {
+	malformed := misuse("--redis: malformed URL, want redis://[user:password@]host:port/db")
+	head, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return nil, malformed
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	place, tail := rest[:end], rest[end:]
+	if strings.Contains(tail, "@") && head != "unix" { // a part of the password, it may not be repeated
+		return nil, misuse("--redis: malformed URL: in a user or password write @ / ? # as %%40 %%2F %%3F %%23")
+	}
+	login := ""
+	if at := strings.LastIndexByte(place, '@'); at >= 0 {
+		login, place = place[:at+1], place[at+1:]
+	}
+	port := "6379"
+	if strings.HasSuffix(head, "-sentinel") {
+		port = "26379"
+	}
+	hosts := strings.Split(place, ",")
+	for i, h := range hosts {
+		if _, _, err := net.SplitHostPort(h); err != nil && h != "" {
+			hosts[i] = net.JoinHostPort(strings.Trim(h, "[]"), port)
+		}
+	}
+	if len(hosts) > 1 && !strings.Contains(head, "-") {
+		return nil, misuse("--redis: several hosts need redis-sentinel:// or redis-cluster://")
+	}
+	u, err := url.Parse(head + "://" + login + hosts[0] + tail)
+	if err != nil {
+		return nil, malformed
+	}
+	if len(hosts) > 1 {
+		q := u.Query()
+		for _, h := range hosts[1:] {
+			q.Add("addr", h)
+		}
+		u.RawQuery = q.Encode()
+	}
+	return u, nil
+}
+
+func urlError(err error) error {
+	var whole *url.Error
+	if errors.As(err, &whole) { // it quotes the URL
+		return misuse("--redis: malformed URL")
+	}
+	return misuse("--redis: %s", strings.TrimPrefix(err.Error(), "redis: "))
+}
+
+// place is what may be shown of a Redis URL: no user, no password, no parameters.
+func place(text string) string {
+	u, err := splitHosts(text)
+	if err != nil {
+		return "Redis"
+	}
+	hosts := append([]string{u.Host}, u.Query()["addr"]...)
+	return u.Scheme + "://" + strings.Join(hosts, ",") + u.Path
+}
+
+// open makes sure that the Redis that a URL names answers, and makes a client of it.
+func open(ctx context.Context, text string) (redis.UniversalClient, dial, error) {
+	connect, err := parseRedis(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := ping(ctx, connect); err != nil {
+		return nil, nil, failf(statusFailure, "no answer from Redis at %s: %w", place(text), err)
+	}
+	return connect(often), connect, nil
+}
+
+// ping has Redis answer within pingTimeout.
+func ping(ctx context.Context, connect dial) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	rdb := connect(once)
+	defer rdb.Close()
+	return rdb.Ping(ctx).Err()
+}
+
+// redis opens the Redis of the shared flags for a verb that only reads and prints.
+func (a *app) redis(c *cli.Context) (rdb redis.UniversalClient, done func(), err error) {
+	_, logged, err := a.log(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	rdb, _, err = open(c.Context, redisURL(c))
+	if err != nil {
+		logged()
+		return nil, nil, err
+	}
+	return rdb, func() { rdb.Close(); logged() }, nil
+}
+
+// redisURL is where a verb that needs Redis finds it.
+func redisURL(c *cli.Context) string { return orDefault(c.String("redis"), defaultRedis) }

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v2"
+)
+
+// service is what the verbs that run until they are ended have in common: a log, and
+// clients of one Redis.
+type service struct {
+	log     *logrus.Logger
+	logged  func()
+	connect dial
+	clients []redis.UniversalClient
+}
+
+// service opens the log and makes sure that Redis answers.
+func (a *app) service(c *cli.Context) (*service, error) {
+	log, logged, err := a.log(c)
+	if err != nil {
+		return nil, err
+	}
+	rdb, connect, err := open(c.Context, redisURL(c))
+	if err != nil {
+		logged()
+		return nil, err
+	}
+	rdb.Close()
+	return &service{log: log, logged: logged, connect: connect}, nil
+}
+
+// client makes a client that lives as long as the service.
+func (s *service) client() redis.UniversalClient {
+	rdb := s.connect(often)
+	s.clients = append(s.clients, rdb)
+	return rdb
+}
+
+// close closes the clients and the log. It is called when nothing uses them any more.
+func (s *service) close() {
+	for _, rdb := range s.clients {
+		rdb.Close()
+	}
+	s.logged()
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/listener"
+)
+
+func (a *app) upVerb() *cli.Command {
+	return &cli.Command{
+		Name: "up", Usage: "run everything in one process, on an embedded Redis unless --redis names one",
+		Flags: append([]cli.Flag{
+			intFlag("agents", 3, "`NUMBER` of local agents"),
+			textFlag("state-dir", "", "`DIR` for the agents' journals (default: one that is deleted at the end)"),
+			jsonFlag(),
+		}, sharedFlags("", "info")...),
+		Action: a.up,
+	}
+}
+
+func (a *app) up(c *cli.Context) error {
+	if err := noWords(c); err != nil {
+		return err
+	}
+	agents, err := integer(c, "agents", 0, 1000)
+	if err != nil {
+		return err
+	}
+	log, logged, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	defer logged()
+	s, err := startSystem(c.Context, systemConfig{
+		redis: c.String("redis"), redisAddr: "127.0.0.1:6379", bind: listener.DefaultBind,
+		agents: agents, stateDir: c.String("state-dir"), log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	if err := s.gathered(c.Context); err != nil {
+		if c.Context.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	p := a.printer(c)
+	p.firstScreen(s)
+	if err := p.flush(); err != nil {
+		return err
+	}
+	select {
+	case <-c.Context.Done():
+		return nil
+	case err := <-s.failed:
+		return err
+	}
+}
+
+// firstScreen says what is where, and what to try.
+func (p *printer) firstScreen(s *system) {
+	if p.json {
+		p.object(struct {
+			Redis    string   `json:"redis"`
+			Embedded bool     `json:"embedded"`
+			Listener string   `json:"listener"`
+			Hosts    []string `json:"hosts"`
+		}{place(s.url), s.embedded, s.addr, append([]string{}, s.hosts...)})
+		return
+	}
+	kept := ""
+	if s.embedded {
+		kept = "  (embedded: what it holds goes with this process)"
+	}
+	p.say("%s", p.paint(bold, "muster is up"))
+	p.say("  redis     %s%s", place(s.url), kept)
+	p.say("  listener  %s", s.addr)
+	p.say("  worker    takes requests from the stream muster:requests")
+	p.say("  hosts     %s", someOf(s.hosts))
+	for _, m := range s.moved {
+		p.say("  note      %s", m)
+	}
+	p.say("")
+	p.say("Try, in another terminal:")
+	if host, port, ok := redisHostPort(s.url); ok {
+		p.say(`  redis-cli -h %s -p %s XADD muster:requests '*' key ACfirst commands '{"uptime": 1}'`, host, port)
+	}
+	p.say("  muster dispatch%s --all --yes --run 'uname -a' --wait", redisArg(s.url))
+	p.say("  muster results%s ACfirst", redisArg(s.url))
+	p.say("")
+	p.say("Ctrl-C ends it.")
+}
+
+// redisArg is the flag that names a Redis, nothing for the default one. A password is
+// not repeated.
+func redisArg(text string) string {
+	if text == defaultRedis {
+		return ""
+	}
+	return " --redis " + place(text)
+}
+
+// redisHostPort is what redis-cli needs to reach a plain Redis without a login.
+func redisHostPort(text string) (host, port string, ok bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "redis" || u.User != nil {
+		return "", "", false
+	}
+	host, port, err = net.SplitHostPort(u.Host)
+	return host, port, err == nil
+}
+
+// someOf lists names, the first ones if they are many.
+func someOf(names []string) string {
+	const most = 10
+	if len(names) == 0 {
+		return "none"
+	}
+	if len(names) <= most {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), len(names)-most)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+func (a *app) verifyVerb() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "recount a ledger from its hosts and results", ArgsUsage: "KEY",
+		Flags:  verbFlags(jsonFlag()),
+		Action: a.verify,
+	}
+}
+
+func (a *app) verify(c *cli.Context) error {
+	n, err := oneNumber(c)
+	if err != nil {
+		return err
+	}
+	rdb, done, err := a.redis(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	findings, err := tasks.NewStore(rdb, tasks.StoreConfig{}).Verify(c.Context, n)
+	if err != nil {
+		return err
+	}
+	p := a.printer(c)
+	if p.json {
+		p.object(struct {
+			Key      tasks.Number `json:"key"`
+			Sound    bool         `json:"sound"`
+			Findings []string     `json:"findings"`
+		}{n, len(findings) == 0, append([]string{}, findings...)})
+	}
+	for _, f := range findings {
+		p.say("%s", visible(f))
+	}
+	if len(findings) == 0 {
+		p.say("%s adds up", n)
+		return p.end(statusOK)
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return failf(statusFailure, "the ledger of %s does not add up: %s", n, plural(int64(len(findings)), "finding"))
+}

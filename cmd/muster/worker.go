@@ -1,0 +1,63 @@
+package main
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
+	"github.com/musterhq/muster/worker"
+)
+
+func (a *app) workerVerb() *cli.Command {
+	return &cli.Command{
+		Name: "worker", Usage: "take dispatch requests, write task sets, send task numbers",
+		Flags: verbFlags(
+			intFlag("concurrency", worker.DefaultConcurrency, "dispatches at the same `TIME`"),
+			spanFlag("keep", tasks.DefaultKeep, "how long a task set stays after its deadline"),
+			spanFlag("poll-interval", worker.DefaultPollInterval,
+				"how often an idle worker asks the job queue; 20ms cost Redis 50 commands a second"),
+			intFlag("client-udp-port", wire.DefaultUDPPort, "UDP `PORT` to which offline hosts are sent whose id is an IP address"),
+		),
+		Action: a.worker,
+	}
+}
+
+func (a *app) worker(c *cli.Context) error {
+	cfg, err := workerConfig(c)
+	if err != nil {
+		return err
+	}
+	s, err := a.service(c)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	cfg.Redis, cfg.Reader, cfg.Log = s.client(), s.client(), s.log
+	w, err := worker.New(cfg)
+	if err != nil {
+		return misuse("%w", err)
+	}
+	return w.Run(c.Context)
+}
+
+func workerConfig(c *cli.Context) (cfg worker.Config, err error) {
+	if err := noWords(c); err != nil {
+		return cfg, err
+	}
+	if cfg.Concurrency, err = integer(c, "concurrency", 1, 1000); err != nil {
+		return cfg, err
+	}
+	if cfg.Keep, err = span(c, "keep"); err != nil {
+		return cfg, err
+	}
+	if cfg.PollInterval, err = span(c, "poll-interval"); err != nil {
+		return cfg, err
+	}
+	if cfg.PollInterval < time.Millisecond {
+		return cfg, misuse("--poll-interval %v: want a millisecond or more", cfg.PollInterval)
+	}
+	cfg.UDPPort, err = integer(c, "client-udp-port", 1, 65535)
+	return cfg, err
+}
