@@ -1,7 +1,6 @@
 package tasks_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,14 +29,11 @@ type fixture struct {
 
 func open(t *testing.T) fixture {
 	t.Helper()
-	srv := redistest.Open(t)
-	return fixture{t, srv, srv.Client, tasks.NewStore(srv.Client, tasks.StoreConfig{Keep: keep})}
+	return on(t, redistest.Open(t))
 }
 
-// sub is f for a subtest.
-func (f fixture) sub(t *testing.T) fixture {
-	f.T = t
-	return f
+func on(t *testing.T, srv *redistest.Server) fixture {
+	return fixture{t, srv, srv.Client, tasks.NewStore(srv.Client, tasks.StoreConfig{Keep: keep})}
 }
 
 func (f fixture) must(err error) {
@@ -331,6 +327,3 @@ func (f fixture) closedOnce(n tasks.Number) tasks.Event {
 	}
 	return all[0]
 }
-
-// ctx of a test that outlives f.Context, which ends before cleanups run.
-var background = context.Background()

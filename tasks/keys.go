@@ -8,16 +8,16 @@ package tasks
 // task number (a bare AC131 and {AC131}:meta hash alike).
 func Keys() []KeyInfo {
 	return []KeyInfo{
-		{KeyOnline, "hash", "listener", "all", "none: an entry goes when its host does"},
-		{KeyClients, "hash", "listener", "all", "none: an entry goes when its host does"},
-		{KeyListeners, "zset", "listener", "all", "none: an entry goes when its lease has ended"},
-		{KeyAt("<listener>"), "set", "listener", "listener, worker", "none: swept when the lease has ended"},
-		{KeyDeparted, "zset", "listener", "listener, worker", "none: an entry goes once the host's keys are deleted"},
+		{KeyOnline, "hash", "listener, worker", "all", "none: an entry goes when its host does"},
+		{KeyClients, "hash", "listener, worker", "all", "none: an entry goes when its host does"},
+		{KeyListeners, "zset", "listener, worker", "all", "none: an entry goes when its lease has ended"},
+		{KeyAt("<listener>"), "set", "listener, worker", "listener, worker", "none: swept when the lease has ended"},
+		{KeyDeparted, "zset", "listener, worker", "listener, worker", "none: an entry goes once the host's keys are deleted"},
 		{KeyEvents, "stream", "all", "anyone", "capped at about 100,000 entries"},
 		{KeySets, "zset", "worker", "worker", "none: an entry goes once the set's keys have expired"},
 		{KeyRequests, "stream", "anyone", "worker", "none: an entry goes once its job exists"},
-		{KeyHost("<host>", "info"), "hash", "listener", "anyone", "none: deleted when the host goes offline"},
-		{KeyHost("<host>", "ipv4"), "list", "listener", "anyone", "none: deleted when the host goes offline"},
+		{KeyHost("<host>", "info"), "hash", "listener, worker", "anyone", "none: deleted when the host goes offline"},
+		{KeyHost("<host>", "ipv4"), "list", "listener, worker", "anyone", "none: deleted when the host goes offline"},
 		{"AC131", "zset", "worker", "hosts, listener", "deadline + keep"},
 		{KeyMeta("AC131"), "hash", "worker, listener", "all", "deadline + keep"},
 		{KeyHosts("AC131"), "hash", "worker, listener", "all", "deadline + keep"},

@@ -55,7 +55,7 @@ var reportScript = script.New(ledgerLua, reportLua)
 const (
 	// A script call takes at most this many reports and about this many bytes, so
 	// that it holds Redis for a few milliseconds at most.
-	reportsPerCall = 100
+	reportsPerCall = 50
 	bytesPerCall   = 256 << 10
 	// What each argument costs besides its bytes: a list of a million empty texts is
 	// not free.

@@ -130,7 +130,7 @@ func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, e
 	if err != nil {
 		return false, fmt.Errorf("enlist hosts of %s: %w", n, err)
 	}
-	return integer(reply, 0) >= 0, nil
+	return integer(reply, 0) == 1, nil
 }
 
 // Open ends the preparation of a set. It returns true to the one caller that has

@@ -1,8 +1,8 @@
 // Package script runs Lua scripts on Redis, many of them in one round trip.
 //
 // A script is sent by its hash alone. A server that does not know it (it is new, it
-// was restarted, another one took its place) is sent the text once, also in a
-// pipeline, where go-redis itself has no fallback.
+// was restarted, another one took its place) is sent the text in a second round trip,
+// also in a pipeline, where go-redis itself has no fallback.
 package script
 
 import (
@@ -45,8 +45,8 @@ type Result struct {
 // loading, read-only, full). The whole may then be tried again, since every script
 // here is safe to repeat.
 //
-// Calls of different scripts may change places when the server has forgotten one of
-// them. What must stay in order belongs in one script, or in two calls of Run.
+// Calls may change places while the server does not know a script of theirs. What must
+// stay in order belongs in one script, or in two calls of Run.
 func Run(ctx context.Context, rdb redis.UniversalClient, calls ...Call) ([]Result, error) {
 	if len(calls) == 0 {
 		return nil, nil

@@ -113,7 +113,7 @@ end
 local function store_result(host, r)
   local stdout, stderr, truncated = r.stdout, r.stderr, r.truncated
   local size = #stdout + #stderr
-  if size > 0 and output_bytes + size > tonumber(ARGV[1]) then
+  if output_bytes + size > tonumber(ARGV[1]) then
     stdout, stderr, truncated = '', '', '1'
   else
     output_bytes = redis.call('HINCRBY', KEYS[1], 'output_bytes', size)
