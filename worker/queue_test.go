@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+)
+
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, hook := logtest.NewNullLogger()
+		o := outage{log: log, what: "requests"}
+		o.over() // nothing was wrong
+		var waited []time.Duration
+		for range 7 {
+			start := time.Now()
+			o.failed(t.Context(), errors.New("refused"))
+			waited = append(waited, time.Since(start))
+		}
+		if waited[0] != firstWait || waited[1] != 2*firstWait || waited[6] != mostWait {
+			t.Errorf("waited %v", waited)
+		}
+		o.over()
+		o.over()
+		entries := hook.AllEntries()
+		if len(entries) != 2 || entries[0].Level != logrus.WarnLevel || entries[0].Data["what"] != "requests" ||
+			entries[1].Level != logrus.InfoLevel {
+			t.Errorf("logged %v", entries)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		o.failed(ended, context.Canceled)
+		if o.on.Load() {
+			t.Error("the end of the work is taken for an outage")
+		}
+	})
+}
+
+func TestQueueLog(t *testing.T) {
+	t.Parallel()
+	log, hook := logtest.NewNullLogger()
+	log.SetLevel(logrus.DebugLevel)
+	o := &outage{log: log}
+	q := queueLog{log, o}
+	q.Debug("All queues are empty")
+	q.Info("Starting processing")
+	q.Warn("Retry exhausted for task id=1")
+	q.Warn("lease lost")
+	q.Error("Dequeue error: ", errors.New("x"))
+	q.Fatal("no")
+	o.on.Store(true)
+	q.Error("Dequeue error: y")
+	want := []logrus.Level{logrus.DebugLevel, logrus.DebugLevel, logrus.WarnLevel, logrus.ErrorLevel, logrus.ErrorLevel, logrus.DebugLevel}
+	entries := hook.AllEntries()
+	if len(entries) != len(want) {
+		t.Fatalf("%d lines, want %d", len(entries), len(want))
+	}
+	for i, e := range entries {
+		if e.Level != want[i] || e.Message != queueSays {
+			t.Errorf("line %d: %v %q", i, e.Level, e.Message)
+		}
+	}
+	if entries[3].Data["detail"] != "Dequeue error: x" {
+		t.Errorf("detail %q", entries[3].Data["detail"])
+	}
+}
+
+func TestRetryDelay(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]time.Duration{0: time.Second, 4: time.Second, 5: 2 * time.Second, 8: 16 * time.Second, 10: time.Minute, 900: time.Minute} {
+		if got := retryDelay(n, nil, nil); got != want {
+			t.Errorf("retry %d waits %v, want %v", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,27 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+// sweep takes the hosts of dead listeners off the roll until ctx ends, so that a
+// fleet whose only listener has died is not believed to be online.
+func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper) {
+	away := outage{log: log, what: "sweep"}
+	for ctx.Err() == nil {
+		swept, err := sweeper.Sweep(ctx)
+		if err != nil {
+			away.failed(ctx, err)
+			continue
+		}
+		away.over()
+		for _, listener := range swept {
+			log.WithField("gone", listener).Warn("hosts of a dead listener taken off the roll")
+		}
+		pause(ctx, tasks.SweepEvery)
+	}
+}
