@@ -210,6 +210,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	services.Go(func() { s.keepRoll(inner) })
 	services.Go(func() { s.sweep(inner) })
 	services.Go(func() { s.hear(inner) })
+	services.Go(func() { s.giveBack(inner) })
 
 	err := s.accept(inner, ln)
 	cancel()
@@ -244,6 +245,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			pause = least
 			ss := newSession(s, conn)
 			if s.members.admit(ss) {
+				s.stats.Connections.Add(1)
 				go func() {
 					defer s.members.sessions.Done()
 					ss.serve(ctx)

@@ -69,6 +69,13 @@ func (m *members) names() []string {
 	return names
 }
 
+// count is how many hosts are connected.
+func (m *members) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.hosts)
+}
+
 // join makes a connection its host's newest and puts the change into the queue, to
 // be answered on answer if that is not nil. It returns false if the host is
 // connected here as another: another instance, or an old client beside an agent.

@@ -12,9 +12,9 @@ import (
 // pace is how often a listener looks after the roll.
 type pace struct {
 	// All hosts are put on the roll again, in rotation, within this time, so that any
-	// damage to the roll heals. It leaves room for a slow round under a minute.
+	// damage to the roll heals. It leaves room for a slow step under a minute.
 	rotation time.Duration
-	// A step of the rotation is made this often, and takes rotationStep hosts or more.
+	// A step of the rotation is made this often.
 	step time.Duration
 	// A sweep is allowed once Redis has answered this long without a break.
 	calm time.Duration
@@ -26,12 +26,10 @@ type pace struct {
 
 func usualPace() pace {
 	return pace{
-		rotation: 40 * time.Second, step: 2 * time.Second,
+		rotation: 50 * time.Second, step: 2 * time.Second,
 		calm: tasks.LeaseTime, sweep: tasks.SweepEvery, renew: tasks.LeaseTime / 3,
 	}
 }
-
-const rotationStep = 500
 
 // keepLease renews the lease. When it was not running, others may have taken hosts
 // off the roll: all are put on again.
@@ -61,10 +59,11 @@ func (s *Server) keepRoll(ctx context.Context) {
 		if len(todo) == 0 {
 			todo = s.members.names()
 		}
-		n := min(len(todo), max(rotationStep, len(s.members.names())/steps+1))
+		n := min(len(todo), s.members.count()/steps+1)
 		s.hold(todo[:n])
 		todo = todo[n:]
-		if err := s.strikeStrays(ctx, &cursor); err != nil && ctx.Err() == nil {
+		err := s.strikeStrays(ctx, &cursor, steps)
+		if err != nil && ctx.Err() == nil {
 			s.redisUp.no(err)
 		}
 	})
@@ -81,10 +80,23 @@ func (s *Server) hold(hosts []string) {
 	}
 }
 
-// strikeStrays takes a page of what the roll says of this listener, and strikes the
-// hosts that are not connected here. It also strikes those of listeners that have no
-// lease at all: only damage leaves such.
-func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor) error {
+// strikeStrays takes a part of what the roll says, one of steps, and strikes the
+// hosts that are not connected here though it says so. It also strikes those of
+// listeners that have no lease at all: only damage leaves such.
+func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor, steps int) error {
+	size, err := s.cfg.Redis.HLen(ctx, tasks.KeyOnline).Result()
+	if err != nil {
+		return err
+	}
+	for range int(size)/steps/tasks.ScanPage + 1 {
+		if err := s.strikePage(ctx, cursor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) strikePage(ctx context.Context, cursor *tasks.Cursor) error {
 	held, err := s.roll.Scan(ctx, s.cfg.ID, cursor)
 	if err != nil {
 		return err

@@ -214,12 +214,13 @@ func TestRotationIsCheap(t *testing.T) {
 	p := usualPace()
 	var cursor tasks.Cursor
 	names := r.members.names()
-	for step := 0; step < int(p.rotation/p.step); step++ {
-		n := min(len(names), rotationStep)
+	steps := int(p.rotation / p.step)
+	for range steps {
+		n := min(len(names), 10_000/steps+1)
 		r.hold(names[:n])
 		names = names[n:]
 		r.changes.drain(drained)
-		if err := r.strikeStrays(ctx, &cursor); err != nil {
+		if err := r.strikeStrays(ctx, &cursor, steps); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.sweeper.Sweep(ctx); err != nil {

@@ -9,6 +9,8 @@ import (
 
 // Stats counts what a listener has done since it was made.
 type Stats struct {
+	Connections atomic.Int64 // accepted
+
 	Heartbeats, Infos, Statuses, Answers, Lookups atomic.Int64 // messages by kind
 
 	Abnormal   atomic.Int64 // connections closed for abnormal data
