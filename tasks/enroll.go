@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,9 +94,7 @@ func (r *Roll) Apply(ctx context.Context, listener string, changes []Change) ([]
 func (r *Roll) apply(ctx context.Context, listener, mode string, changes []Change) ([]Changed, time.Time, error) {
 	keys := []string{KeyOnline, KeyClients, KeyListeners, KeyEvents, KeyDeparted, KeyAt(listener)}
 	var calls []script.Call
-	for rest := changes; len(rest) > 0; {
-		part := rest[:min(len(rest), changesPerCall)]
-		rest = rest[len(part):]
+	for part := range slices.Chunk(changes, changesPerCall) {
 		args := []any{listener, EventsCap, mode}
 		for _, c := range part {
 			addr := ""
@@ -129,7 +128,7 @@ func (r *Roll) apply(ctx context.Context, listener, mode string, changes []Chang
 			changed = append(changed, c)
 		}
 	}
-	if len(changed) != len(changes) && mode == "" {
+	if len(changed) != len(changes) {
 		return nil, time.Time{}, fmt.Errorf("change the roll: %d answers for %d changes", len(changed), len(changes))
 	}
 	return changed, now, nil
@@ -149,11 +148,16 @@ type Info struct {
 	IPv4   []string          // in the order reported
 }
 
-// Depart deletes the keys of hosts that went offline, unless they have come back
-// meanwhile, and then records host.offline for each. The names are what follows
-// muster:host:{<host>}: in a key. Infos that come with it are written in the same
-// round trip. All is safe to repeat after an error.
+// Depart deletes the keys of hosts that went offline and then records host.offline
+// for each. It passes over those that have come back meanwhile, or whose departure
+// someone else has finished. The names are what follows muster:host:{<host>}: in a
+// key. Infos that come with it are written in the same round trip as the keys are
+// deleted. All is safe to repeat after an error.
 func (r *Roll) Depart(ctx context.Context, names []string, departures []Departure, infos []Info) error {
+	departures, err := r.unfinished(ctx, departures)
+	if err != nil {
+		return fmt.Errorf("departures: %w", err)
+	}
 	calls := make([]script.Call, 0, len(departures)+len(infos))
 	for _, d := range departures {
 		keys := []string{KeyHost(d.Host, "info")}
@@ -177,9 +181,7 @@ func (r *Roll) Depart(ctx context.Context, names []string, departures []Departur
 		return fmt.Errorf("keys of hosts: %w", err)
 	}
 	calls = calls[:0]
-	for rest := departures; len(rest) > 0; {
-		part := rest[:min(len(rest), changesPerCall)]
-		rest = rest[len(part):]
+	for part := range slices.Chunk(departures, changesPerCall) {
 		args := []any{EventsCap}
 		for _, d := range part {
 			args = append(args, d.Host, d.When, Printable(d.Reason))
@@ -190,6 +192,37 @@ func (r *Roll) Depart(ctx context.Context, names []string, departures []Departur
 		return fmt.Errorf("record departures: %w", err)
 	}
 	return nil
+}
+
+// unfinished returns those departures after which nothing has happened to the host.
+// One that comes back between this and the deletion of its keys has at least the
+// information that it brings: depart.lua looks for it, where it can be looked for
+// together with the deletion.
+func (r *Roll) unfinished(ctx context.Context, departures []Departure) ([]Departure, error) {
+	if len(departures) == 0 {
+		return nil, nil
+	}
+	var scores []*redis.FloatSliceCmd
+	_, err := r.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for part := range slices.Chunk(departures, changesPerCall) {
+			hosts := make([]string, len(part))
+			for i, d := range part {
+				hosts[i] = d.Host
+			}
+			scores = append(scores, p.ZMScore(ctx, KeyDeparted, hosts...))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	left := make([]Departure, 0, len(departures))
+	for i, d := range departures {
+		if score := scores[i/changesPerCall].Val()[i%changesPerCall]; int64(score) == d.When {
+			left = append(left, d)
+		}
+	}
+	return left, nil
 }
 
 func (r *Roll) runAll(ctx context.Context, calls []script.Call) error {
@@ -210,28 +243,37 @@ func (r *Roll) runAll(ctx context.Context, calls []script.Call) error {
 // all of them on again.
 func (r *Roll) Lease(ctx context.Context, listener string) (bool, error) {
 	call := script.Call{Script: leaseScript, Keys: []string{KeyListeners}, Args: []any{listener, LeaseTime.Milliseconds()}}
-	results, err := script.Run(ctx, r.rdb, call)
-	if err == nil {
-		err = results[0].Err
-	}
+	running, err := r.isOne(ctx, call)
 	if err != nil {
 		return false, fmt.Errorf("renew the lease: %w", err)
 	}
-	return results[0].Value == int64(1), nil
+	return running, nil
 }
 
 // Release strikes a listener that has put all its hosts off the roll. One that
 // still has some is left for the sweep.
 func (r *Roll) Release(ctx context.Context, listener string) error {
-	return r.release(ctx, listener, "")
+	_, err := r.release(ctx, listener, "")
+	return err
 }
 
-func (r *Roll) release(ctx context.Context, listener, mode string) error {
+// release returns true if the listener is struck.
+func (r *Roll) release(ctx context.Context, listener, mode string) (bool, error) {
 	call := script.Call{Script: releaseScript, Keys: []string{KeyListeners, KeyAt(listener)}, Args: []any{listener, mode}}
-	if err := r.runAll(ctx, []script.Call{call}); err != nil {
-		return fmt.Errorf("release the lease: %w", err)
+	struck, err := r.isOne(ctx, call)
+	if err != nil {
+		return false, fmt.Errorf("release the lease: %w", err)
 	}
-	return nil
+	return struck, nil
+}
+
+// isOne runs a script that returns 1 or 0.
+func (r *Roll) isOne(ctx context.Context, call script.Call) (bool, error) {
+	results, err := script.Run(ctx, r.rdb, call)
+	if err != nil {
+		return false, err
+	}
+	return results[0].Value == int64(1), results[0].Err
 }
 
 // Cursor is how far Scan has come. Its zero value is the beginning.

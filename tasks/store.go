@@ -146,20 +146,30 @@ func (s *Store) Open(ctx context.Context, n Number) (bool, error) {
 	return integer(reply, 0) == 1, s.announceIf(ctx, n, integer(reply, 1))
 }
 
-// Due returns the sets whose deadline lies in the given span, at most limit, the
-// earliest first.
-func (s *Store) Due(ctx context.Context, after, until time.Time, limit int64) ([]Number, error) {
-	names, err := s.rdb.ZRangeByScore(ctx, KeySets, &redis.ZRangeBy{
-		Min: strconv.FormatInt(after.UnixMilli(), 10), Max: strconv.FormatInt(until.UnixMilli(), 10), Count: limit,
-	}).Result()
+// Due returns sets whose deadline lies in the span from..until, the earliest first,
+// and where the span goes on, zero if that were all. A page is limit sets long, or
+// longer: sets of the same millisecond stay together, so that pages join whatever is
+// struck from the list meanwhile.
+func (s *Store) Due(ctx context.Context, from, until time.Time, limit int64) (page []Number, next time.Time, err error) {
+	limit = max(limit, 1)
+	span := &redis.ZRangeBy{
+		Min: strconv.FormatInt(from.UnixMilli(), 10), Max: strconv.FormatInt(until.UnixMilli(), 10), Count: limit,
+	}
+	list, err := s.rdb.ZRangeByScoreWithScores(ctx, KeySets, span).Result()
+	if err == nil && int64(len(list)) == limit {
+		end := int64(list[limit-1].Score)
+		next = time.UnixMilli(end + 1)
+		span = &redis.ZRangeBy{Min: span.Min, Max: "(" + strconv.FormatInt(end+1, 10)}
+		list, err = s.rdb.ZRangeByScoreWithScores(ctx, KeySets, span).Result()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("sets past their deadline: %w", err)
+		return nil, time.Time{}, fmt.Errorf("sets past their deadline: %w", err)
 	}
-	numbers := make([]Number, len(names))
-	for i, name := range names {
-		numbers[i] = Number(name)
+	for _, z := range list {
+		name, _ := z.Member.(string)
+		page = append(page, Number(name))
 	}
-	return numbers, nil
+	return page, next, nil
 }
 
 // Expire ends what is still open in a set whose deadline has passed, also where the

@@ -55,7 +55,7 @@ func (s *Sweeper) Calm() bool {
 // Sweep asks Redis once, and sweeps if it may: the hosts of listeners whose lease
 // has ended go off the roll, their keys are deleted and host.offline is recorded, and
 // departures that a process left half done are finished. It returns the listeners
-// swept.
+// that are gone with it.
 func (s *Sweeper) Sweep(ctx context.Context) (swept []string, err error) {
 	defer func() {
 		if err != nil {
@@ -81,22 +81,28 @@ func (s *Sweeper) Sweep(ctx context.Context) (swept []string, err error) {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
 	for _, listener := range ended {
-		if err := s.sweepOne(ctx, listener); err != nil {
-			return nil, err
+		gone, err := s.sweepOne(ctx, listener)
+		if err != nil {
+			return swept, err
+		}
+		if gone {
+			swept = append(swept, listener)
 		}
 	}
-	return ended, s.finish(ctx, now)
+	return swept, s.finish(ctx, now)
 }
 
-func (s *Sweeper) sweepOne(ctx context.Context, listener string) error {
+// sweepOne returns true if the listener is gone: it may live again by now, or have
+// got hosts meanwhile, which the next sweep takes.
+func (s *Sweeper) sweepOne(ctx context.Context, listener string) (bool, error) {
 	var cursor uint64
 	for {
 		hosts, next, err := s.roll.rdb.SScan(ctx, KeyAt(listener), cursor, "", changesPerCall).Result()
 		if err != nil {
-			return fmt.Errorf("sweep %s: %w", listener, err)
+			return false, fmt.Errorf("sweep %s: %w", listener, err)
 		}
 		if err := s.SweepHosts(ctx, listener, hosts); err != nil {
-			return err
+			return false, err
 		}
 		if cursor = next; cursor == 0 {
 			return s.roll.release(ctx, listener, "sweep")
@@ -112,8 +118,8 @@ func (s *Sweeper) SweepHosts(ctx context.Context, listener string, hosts []strin
 		changes[i] = Change{Kind: Off, Host: host}
 	}
 	changed, _, err := s.roll.apply(ctx, listener, "sweep", changes)
-	if err != nil || len(changed) != len(changes) {
-		return err // a live listener's hosts are its own
+	if err != nil {
+		return err
 	}
 	var departures []Departure
 	for i, c := range changed {

@@ -96,7 +96,7 @@ func (e *deadlines) strike(ctx context.Context, now time.Time) error {
 // sweep calls visit with every set whose deadline lies in the span, a page at a time.
 func (e *deadlines) sweep(ctx context.Context, from, until time.Time, visit func(tasks.Number) error) error {
 	for {
-		page, err := e.store.Due(ctx, from, until, tasks.Chunk)
+		page, next, err := e.store.Due(ctx, from, until, tasks.Chunk)
 		if err != nil {
 			return err
 		}
@@ -105,19 +105,10 @@ func (e *deadlines) sweep(ctx context.Context, from, until time.Time, visit func
 				return err
 			}
 		}
-		if len(page) < tasks.Chunk {
+		if next.IsZero() {
 			return nil
 		}
-		next, err := e.rdb.ZScore(ctx, tasks.KeySets, string(page[len(page)-1])).Result()
-		switch {
-		case errors.Is(err, redis.Nil): // struck, so the next page begins elsewhere
-		case err != nil:
-			return err
-		case int64(next) > from.UnixMilli():
-			from = time.UnixMilli(int64(next))
-		default:
-			from = from.Add(time.Millisecond)
-		}
+		from = next
 	}
 }
 

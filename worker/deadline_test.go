@@ -183,12 +183,20 @@ func TestSweepInPages(t *testing.T) {
 	if n := f.rdb.ZCard(ctx, tasks.KeySets).Val(); n != 0 {
 		t.Errorf("%d sets without keys are left", n)
 	}
-	// As many as a page, all in one millisecond, must not hold it for ever.
+	// Some pages of them in one millisecond, and what is visited is struck at once.
 	for i := range members {
 		members[i].Score = 5
 	}
-	f.rdb.ZAdd(ctx, tasks.KeySets, members[:tasks.Chunk]...)
-	if err := e.sweep(ctx, time.UnixMilli(0), time.UnixMilli(100), func(tasks.Number) error { return nil }); err != nil {
-		t.Fatal(err)
+	for _, count := range []int{tasks.Chunk, 1100} {
+		f.rdb.ZAdd(ctx, tasks.KeySets, members[:count]...)
+		f.rdb.ZAdd(ctx, tasks.KeySets, redis.Z{Score: 4, Member: "ACfirst"}, redis.Z{Score: 6, Member: "AClast"})
+		visits := map[tasks.Number]int{}
+		err := e.sweep(ctx, time.UnixMilli(0), time.UnixMilli(100), func(n tasks.Number) error {
+			visits[n]++
+			return f.rdb.ZRem(ctx, tasks.KeySets, string(n)).Err()
+		})
+		if left := f.rdb.ZCard(ctx, tasks.KeySets).Val(); err != nil || left != 0 || len(visits) != count+2 {
+			t.Errorf("%d of %d sets of one deadline are visited, %d left, %v", len(visits), count+2, left, err)
+		}
 	}
 }

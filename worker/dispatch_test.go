@@ -259,6 +259,39 @@ func TestRunAfterClosed(t *testing.T) {
 	}
 }
 
+// The end of a set that is closed at once can't be announced for a moment: the run
+// that opened it announces it nevertheless, and tells who is to be told.
+func TestAnnounceGoesOn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	sent := &counter{}
+	var failing atomic.Int32
+	flaky := redis.NewClient(&redis.Options{Addr: f.redis.Addr, DisableIdentity: true, MaxRetries: -1})
+	defer flaky.Close()
+	flaky.AddHook(failHook{&failing})
+	w, err := New(Config{Redis: flaky, Log: f.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := w.dispatcher(tasks.NewStore(flaky, tasks.StoreConfig{}), sent)
+	d.after = func(step string) error {
+		if step == "enlist" {
+			failing.Store(1) // the look at the set that is to be announced; scripts pass
+		}
+		return nil
+	}
+	if err := d.run(t.Context(), "r1", job(`{"key":"AC1","commands":{"a":1},"hosts":["10.0.0.5"]}`), false); err != nil {
+		t.Fatal(err)
+	}
+	if failing.Load() != 0 {
+		t.Fatal("nothing failed")
+	}
+	f.event("task.closed", "r1")
+	if n := sent.of(netip.MustParseAddrPort("10.0.0.5:6655")); n != 1 {
+		t.Errorf("%d datagrams", n)
+	}
+}
+
 // A host that goes offline while the set is written is told all the same where its
 // id says how, as it is recorded as sent.
 func TestGoesOfflineMeanwhile(t *testing.T) {
@@ -335,7 +368,7 @@ func TestTellGoesOn(t *testing.T) {
 	}
 }
 
-// failHook fails every second call while its count lasts.
+// failHook fails calls that are no pipeline while its count lasts.
 type failHook struct{ left *atomic.Int32 }
 
 func (h failHook) DialHook(next redis.DialHook) redis.DialHook { return next }

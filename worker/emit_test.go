@@ -59,6 +59,23 @@ func TestEmitPassesOverFailures(t *testing.T) {
 	}
 }
 
+func TestTellable(t *testing.T) {
+	t.Parallel()
+	for _, a := range []string{"10.0.0.5", "127.0.0.1", "::1", "fe80::1%eth0", "::ffff:10.0.0.5"} {
+		if !tellable(netip.MustParseAddr(a)) {
+			t.Errorf("%s is a host's", a)
+		}
+	}
+	for _, a := range []string{"0.0.0.0", "::", "255.255.255.255", "::ffff:255.255.255.255", "224.0.0.1", "ff02::1"} {
+		if tellable(netip.MustParseAddr(a)) {
+			t.Errorf("%s is no host's", a)
+		}
+	}
+	if tellable(netip.Addr{}) {
+		t.Error("no address at all is a host's")
+	}
+}
+
 // A target where nobody listens answers by ICMP, which must not cost the others.
 func TestEmitToClosedPorts(t *testing.T) {
 	t.Parallel()

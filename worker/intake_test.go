@@ -307,3 +307,18 @@ func TestClaimsAgain(t *testing.T) {
 		t.Errorf("the next time is in %v", wait)
 	}
 }
+
+// The id of a job is held after its end, so that an entry whose worker died before
+// it acknowledged it becomes no second job; and no outage of a few tries ends a job.
+func TestJobIsHeld(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(Config{})
+	id := f.add("key", "AC1", "commands", `{"uptime": 1}`)
+	inspector := asynq.NewInspectorFromRedisClient(f.rdb)
+	redistest.Eventually(t, "the job is completed and held", func() bool {
+		info, err := inspector.GetTaskInfo(tasks.JobQueue, id)
+		return err == nil && info.State == asynq.TaskStateCompleted &&
+			info.Retention == jobRetention && info.MaxRetry == jobRetries
+	})
+}

@@ -3,7 +3,7 @@
 -- KEYS  1 muster:host:{<host>}:info  2 muster:host:{<host>}:ipv4
 -- ARGV  1 number of fields  2... field, value, ...  then the IPv4 addresses in order
 --
--- Returns 1.
+-- Returns nothing.
 local t = redis.call('TIME')
 local fields = tonumber(ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[2])
@@ -12,4 +12,3 @@ redis.call('HSET', KEYS[1], 'reported_us',
 for i = 2 + 2 * fields, #ARGV do
   redis.call('RPUSH', KEYS[2], ARGV[i])
 end
-return 1

@@ -3,8 +3,8 @@
 -- KEYS  1 {muster}:online  2 {muster}:clients  3 {muster}:listeners
 --       4 {muster}:events  5 {muster}:departed  6 {muster}:at:<listener>
 -- ARGV  1 the listener  2 events kept  3 'sweep' if the listener is to be dead
---       then changes: 'on' | 'hold', host, udp address, client
---                     'off', host, '', ''
+--       then one change or more: 'on' | 'hold', host, udp address, client
+--                                'off', host, '', ''
 --
 --   on    the host has connected here: the newest connection holds it
 --   hold  the host is still connected here: whoever holds it may keep it
@@ -15,8 +15,8 @@
 --   'held' ''           it is on the roll, as before
 --   'refused' listener  another connection holds it and this one is to be closed
 --   'off' time_us       it is off the roll: finish with depart.lua and gone.lua
---   'kept' ''           it was not on the roll for this listener, or another has it
--- {0} if ARGV[3] is 'sweep' and the lease of the listener has not ended.
+--   'kept' ''           it was not on the roll for this listener, or another has it,
+--                       or the listener was to be dead and lives
 local me, cap = ARGV[1], ARGV[2]
 local t = redis.call('TIME')
 local now_us = tonumber(t[1]) * 1000000 + tonumber(t[2])
@@ -30,29 +30,23 @@ end
 local function live(listener)
   return leases[listener] ~= nil and leases[listener] > now
 end
-if ARGV[3] == 'sweep' and live(me) then
-  return { 0 }
-end
+local spared = ARGV[3] == 'sweep' and live(me)
 
--- One read of all that the hosts have, and one write at the end of what is new.
+-- One read of all that the hosts have, and one write at the end of what is new: what
+-- the roll knows already is no write, which replicas would get too. (here says what is
+-- to become of a host's place in the set; to set it again is none in Redis itself.)
 local hosts = {}
 for i = 4, #ARGV, 4 do
   hosts[#hosts + 1] = ARGV[i + 1]
 end
 local place, client, departed, here = {}, {}, {}, {}
-if #hosts > 0 then
-  local places = redis.call('HMGET', KEYS[1], unpack(hosts))
-  local clients = redis.call('HMGET', KEYS[2], unpack(hosts))
-  local scores = redis.call('ZMSCORE', KEYS[5], unpack(hosts))
-  local members = redis.call('SMISMEMBER', KEYS[6], unpack(hosts))
-  for i, host in ipairs(hosts) do
-    place[host], client[host] = places[i], clients[i]
-    departed[host], here[host] = scores[i], members[i] == 1
-  end
-end
-local was_place, was_client, was_here = {}, {}, {}
-for _, host in ipairs(hosts) do
-  was_place[host], was_client[host], was_here[host] = place[host], client[host], here[host]
+local was_place, was_client = {}, {}
+local places = redis.call('HMGET', KEYS[1], unpack(hosts))
+local clients = redis.call('HMGET', KEYS[2], unpack(hosts))
+local scores = redis.call('ZMSCORE', KEYS[5], unpack(hosts))
+for i, host in ipairs(hosts) do
+  place[host], client[host], departed[host] = places[i], clients[i], scores[i]
+  was_place[host], was_client[host] = places[i], clients[i]
 end
 
 local function holder_of(host)
@@ -126,6 +120,9 @@ local function on(host, address, kind, newest)
 end
 
 local function off(host)
+  if spared then
+    return reply('kept')
+  end
   here[host] = false
   local holder = holder_of(host)
   if holder and holder ~= me then
@@ -140,7 +137,7 @@ local function off(host)
   end
   local other = not is_agent(client[host]) and other_with(host)
   if other then
-    place[host] = string.match(place[host], '^(.*)@.*$') .. '@' .. other
+    place[host] = string.gsub(place[host], '@[^@]*$', '') .. '@' .. other
     return reply('kept')
   end
   place[host], client[host] = false, false
@@ -169,7 +166,6 @@ local function write(key, before, after)
       else
         del[#del + 1] = host
       end
-      before[host] = after[host]
     end
   end
   if #set > 0 then
@@ -183,10 +179,10 @@ write(KEYS[1], was_place, place)
 write(KEYS[2], was_client, client)
 local add, rem = {}, {}
 for _, host in ipairs(hosts) do
-  if here[host] ~= was_here[host] then
-    local list = here[host] and add or rem
-    list[#list + 1] = host
-    was_here[host] = here[host]
+  if here[host] then
+    add[#add + 1] = host
+  elseif here[host] == false then
+    rem[#rem + 1] = host
   end
 end
 if #add > 0 then
