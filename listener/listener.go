@@ -189,6 +189,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	s.sweeper = tasks.NewSweeper(s.roll, s.cfg.OfflineDelete, s.pace.calm)
 	s.redisUp.log, s.redisUp.seen = s.log, s.sweeper.Broken
+	if err := s.checkID(ctx); err != nil {
+		return err
+	}
 	// Before the first host: a host of a listener without a lease is not online.
 	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
 		return fmt.Errorf("listener: %w", err)
@@ -230,6 +233,25 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.log.Info("stopped")
 	return err
+}
+
+// checkID fails if another listener with this id runs: the two would take each
+// other's hosts off the roll without end. One that was killed is told by its
+// subscription, which ends with it; one whose machine is gone, by its lease.
+func (s *Server) checkID(ctx context.Context) error {
+	view, err := s.roll.View(ctx)
+	if err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	channel := tasks.ChannelFor(s.cfg.ID)
+	hearing, err := s.cfg.Redis.PubSubNumSub(ctx, channel).Result()
+	if err != nil {
+		return fmt.Errorf("listener: who listens under id %s: %w", s.cfg.ID, err)
+	}
+	if hearing[channel] > 0 && view.Runs(s.cfg.ID) {
+		return fmt.Errorf("listener: another listener with id %s runs on this Redis", s.cfg.ID)
+	}
+	return nil
 }
 
 // accept gives each connection a session of its own until ctx ends. Errors of one

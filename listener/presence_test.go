@@ -273,3 +273,27 @@ func TestManyHostsShareRoundTrips(t *testing.T) {
 		t.Errorf("%d round trips for 10,000 hosts", n)
 	}
 }
+
+// Two listeners under one id would take each other's hosts off the roll.
+func TestIDInUse(t *testing.T) {
+	t.Parallel()
+	rs := redistest.Open(t)
+	first := start(t, rs, Config{ID: "a"})
+	channel := tasks.ChannelFor("a")
+	redistest.Eventually(t, "the first one hears", func() bool { return rs.Client.PubSubNumSub(ctx, channel).Val()[channel] == 1 })
+	second, err := New(Config{Redis: rs.Client, ID: "a", Bind: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Run(ctx); err == nil || !strings.Contains(err.Error(), "id a ") {
+		t.Errorf("Run: %v, want an error that names the id", err)
+	}
+	// One that was killed has left its lease, and may come back at once.
+	first.stop()
+	if _, err := tasks.NewRoll(rs.Client).Lease(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, rs, Config{ID: "a"})
+	again.old("127.0.22.1")
+	again.on("127.0.22.1")
+}

@@ -71,6 +71,12 @@ func (r *Roll) View(ctx context.Context) (*View, error) {
 	return &View{r.rdb, live}, nil
 }
 
+// Listeners is how many listeners had a running lease.
+func (v *View) Listeners() int { return len(v.live) }
+
+// Runs reports whether a listener had a running lease.
+func (v *View) Runs(listener string) bool { return v.live[listener] }
+
 // Locate returns the presence of each of hosts, at most Chunk, in their order.
 func (v *View) Locate(ctx context.Context, hosts []string) ([]Presence, error) {
 	if len(hosts) == 0 {

@@ -27,6 +27,7 @@ type Sweeper struct {
 
 	mu    sync.Mutex
 	since time.Time // of the first answer after the last failure; zero if none yet
+	broke bool      // there was a failure
 }
 
 // NewSweeper returns a Sweeper that deletes the named keys of hosts that it takes
@@ -42,7 +43,15 @@ func NewSweeper(roll *Roll, names []string, calm time.Duration) *Sweeper {
 func (s *Sweeper) Broken() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.since = time.Time{}
+	s.since, s.broke = time.Time{}, true
+}
+
+// Recovering reports whether Redis was away and has not yet answered long enough for
+// a sweep: listeners whose lease has ended may be about to renew it.
+func (s *Sweeper) Recovering() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broke && (s.since.IsZero() || time.Since(s.since) < s.calm)
 }
 
 // Calm reports whether Redis has answered long enough for a sweep.

@@ -50,7 +50,7 @@ func TestCalm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for given, calm := range map[time.Duration]time.Duration{0: tasks.LeaseTime, -1: tasks.LeaseTime, time.Minute: time.Minute} {
-			rdb, net := redis.NewClient(&redis.Options{MaxRetries: -1}), &answering{}
+			rdb, net := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}), &answering{}
 			rdb.AddHook(net)
 			s := tasks.NewSweeper(tasks.NewRoll(rdb), nil, given)
 			round := func(want bool) {
@@ -378,4 +378,32 @@ func TestScan(t *testing.T) {
 			t.Errorf("%d listeners, want %d", len(seen), len(want))
 		}
 	}
+}
+
+// After a failure, and only then, a Sweeper says that Redis is recovering, until it
+// has answered for the length of a lease.
+func TestRecovering(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rdb, net := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}), &answering{}
+		defer rdb.Close()
+		rdb.AddHook(net)
+		s := tasks.NewSweeper(tasks.NewRoll(rdb), nil, 0)
+		round := func(step string, want bool) {
+			t.Helper()
+			_, _ = s.Sweep(t.Context()) // that it fails is what is tested
+			if s.Recovering() != want {
+				t.Errorf("%s: recovering %v, want %v", step, !want, want)
+			}
+		}
+		round("at the start", false)
+		net.broken = errors.New("away")
+		round("while it is away", true)
+		net.broken = nil
+		round("when it is back", true)
+		time.Sleep(tasks.LeaseTime - time.Millisecond)
+		round("soon after", true)
+		time.Sleep(time.Millisecond)
+		round("a lease later", false)
+	})
 }

@@ -142,7 +142,7 @@ func TestDeadlineRounds(t *testing.T) {
 	if left := f.rdb.ZRange(ctx, tasks.KeySets, 0, -1).Val(); len(left) != 0 {
 		t.Errorf("left in the list: %q", left)
 	}
-	f.rdb.ZAdd(ctx, tasks.KeySets, redis.Z{Score: 1, Member: "ACgone"})
+	f.rdb.ZAdd(ctx, tasks.KeySets, redis.Z{Score: 1, Member: "ACgone2"})
 	if err := e.round(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,9 @@ type dispatcher struct {
 	udpPort uint16
 	log     logrus.FieldLogger
 
+	// recovering reports whether Redis was away a moment ago.
+	recovering func() bool
+
 	// after is called when a step is done; an error cuts the run short there. Only
 	// tests set it.
 	after func(step string) error
@@ -178,6 +181,10 @@ func (d *dispatcher) dispatch(ctx context.Context, request string, r tasks.Reque
 		if offline, err = d.enlist(ctx, r); err != nil {
 			return err
 		}
+		// Before it is opened: a set that has nobody to wait for is closed with that.
+		if err := d.recordAccepted(ctx, request, r.Key); err != nil {
+			return err
+		}
 	}
 	opened, err := d.store.Open(ctx, r.Key)
 	if err != nil && !opened {
@@ -210,10 +217,6 @@ func (d *dispatcher) deliver(ctx context.Context, request string, n tasks.Number
 			return err
 		}
 	}
-	accepted := tasks.Event{Type: "task.accepted", Key: n, Request: request, Total: &l.Total}
-	if err := d.insist(ctx, func() error { return tasks.Record(ctx, d.rdb, accepted) }); err != nil {
-		return err
-	}
 	datagrams := 0
 	if l.Counts[tasks.Sent] > 0 {
 		if datagrams, err = d.tell(ctx, n, opened); err != nil {
@@ -231,6 +234,17 @@ func (d *dispatcher) deliver(ctx context.Context, request string, n tasks.Number
 	}).Info("task number sent")
 	sent := tasks.Event{Type: "task.sent", Key: n, Request: request, More: map[string]string{"datagrams": strconv.Itoa(datagrams)}}
 	return d.insist(ctx, func() error { return tasks.Record(ctx, d.rdb, sent) })
+}
+
+// recordAccepted records that a set is written, whole.
+func (d *dispatcher) recordAccepted(ctx context.Context, request string, n tasks.Number) error {
+	return d.insist(ctx, func() error {
+		l, err := d.store.Ledger(ctx, n)
+		if err != nil {
+			return err
+		}
+		return tasks.Record(ctx, d.rdb, tasks.Event{Type: "task.accepted", Key: n, Request: request, Total: &l.Total})
+	})
 }
 
 const (
@@ -264,6 +278,9 @@ var errTakenOver = errors.New("prepared by another run")
 // chunks. It returns where hosts that are offline can be told once all the same:
 // those whose id is an IP address.
 func (d *dispatcher) enlist(ctx context.Context, r tasks.Request) (offline []netip.AddrPort, err error) {
+	if err := d.awaitListeners(ctx); err != nil {
+		return nil, err
+	}
 	view, err := d.roll.View(ctx)
 	if err != nil {
 		return nil, err
@@ -307,6 +324,41 @@ func (d *dispatcher) enlist(ctx context.Context, r tasks.Request) (offline []net
 		return nil, nil
 	}
 	return offline, err
+}
+
+const (
+	listenersEvery = 100 * time.Millisecond
+	listenersGood  = 5 // looks in a row that find all leases running
+	// A Redis that has come back empty knows of no listener until the first renews its
+	// lease; when none has by then, there is none.
+	listenersFirst = tasks.LeaseTime/3 + time.Second
+)
+
+// awaitListeners waits, after Redis was away, until the listeners have renewed their
+// leases and said again who is connected, or have had the time for it. Without that
+// a fleet that was online throughout would be taken for offline, for good.
+func (d *dispatcher) awaitListeners(ctx context.Context) error {
+	began := time.Now()
+	for good := 0; good < listenersGood && d.recovering(); pause(ctx, listenersEvery) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		view, err := d.roll.View(ctx)
+		if err != nil {
+			return err
+		}
+		all, err := d.roll.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 && time.Since(began) > listenersFirst {
+			return nil
+		}
+		if good++; len(all) == 0 || view.Listeners() < len(all) {
+			good = 0
+		}
+	}
+	return nil
 }
 
 // addressOf is where a host is told whose id is an IP address, as it was in the old

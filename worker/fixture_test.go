@@ -241,3 +241,19 @@ func (h *host) wants(numbers ...string) {
 }
 
 func job(payload string) *asynq.Task { return asynq.NewTask(tasks.JobType, []byte(payload)) }
+
+// types lists what happened to a request, in order.
+func (f *fixture) types(request string) []string {
+	f.Helper()
+	all, err := tasks.Events(context.Background(), f.rdb, "0", 10_000, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var list []string
+	for _, e := range all {
+		if e.Request == request {
+			list = append(list, e.Type)
+		}
+	}
+	return list
+}

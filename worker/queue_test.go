@@ -7,8 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/musterhq/muster/tasks"
 )
 
 func TestOutage(t *testing.T) {
@@ -77,5 +80,18 @@ func TestRetryDelay(t *testing.T) {
 		if got := retryDelay(n, nil, nil); got != want {
 			t.Errorf("retry %d waits %v, want %v", n, got, want)
 		}
+	}
+}
+
+// What the queue would do otherwise: retry after up to a minute at once, look for
+// delayed jobs each 5 s, serve another queue, log each time it asks.
+func TestServerConfig(t *testing.T) {
+	t.Parallel()
+	w := &Worker{cfg: Config{Concurrency: 3, PollInterval: time.Millisecond}}
+	cfg := w.serverConfig(t.Context(), &dispatcher{}, &outage{})
+	if cfg.RetryDelayFunc == nil || cfg.RetryDelayFunc(0, nil, nil) != time.Second ||
+		cfg.DelayedTaskCheckInterval != time.Second || cfg.TaskCheckInterval != time.Millisecond ||
+		cfg.Concurrency != 3 || len(cfg.Queues) != 1 || cfg.Queues[tasks.JobQueue] == 0 || cfg.LogLevel != asynq.InfoLevel {
+		t.Errorf("%+v", cfg)
 	}
 }

@@ -145,7 +145,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	store := tasks.NewStore(w.cfg.Redis, tasks.StoreConfig{Keep: w.cfg.Keep})
 	in := newIntake(w.cfg)
 	end := &deadlines{rdb: w.cfg.Redis, store: store, keep: w.cfg.Keep, log: w.cfg.Log}
+	sweeper := tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)
 	d := w.dispatcher(store, socket)
+	d.recovering = sweeper.Recovering
 
 	// The jobs' context outlives ctx, so that they may finish.
 	jobs, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -164,7 +166,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { in.run(ctx) })
 	loops.Go(func() { end.run(ctx) })
-	loops.Go(func() { sweep(ctx, w.cfg.Log, tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)) })
+	loops.Go(func() { sweep(ctx, w.cfg.Log, sweeper) })
 	loops.Wait()
 	server.Shutdown()
 	// The queue waits for no handler whose job it has given back or given up.
@@ -176,6 +178,6 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {
 	return &dispatcher{
 		rdb: w.cfg.Redis, store: store, roll: tasks.NewRoll(w.cfg.Redis), socket: socket,
-		udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log,
+		udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +105,10 @@ func TestBroadcastToNobody(t *testing.T) {
 		t.Errorf("accepted %+v", e)
 	}
 	f.event("task.closed", id)
+	f.event("task.sent", id)
+	if got := f.types(id); !slices.Equal(got, []string{"task.accepted", "task.closed", "task.sent"}) {
+		t.Errorf("events %q, want the end after the beginning", got)
+	}
 	if l := f.ledger("AC0"); l.Stage != tasks.Closed || l.Total != 0 {
 		t.Errorf("ledger %+v", l)
 	}

@@ -21,6 +21,7 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	verb   string          // the one that runs
 	given  map[string]bool // the flags on the command line; the others come from the environment
 }
 
@@ -36,7 +37,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = failf(statusFailure, "interrupted")
+		switch a.verb {
+		case "up", "listener", "worker", "agent", "events":
+			err = nil // to be ended by a signal is their good end, also while they start
+		default:
+			err = failf(statusFailure, "interrupted")
+		}
 	}
 	s, text := read(err)
 	if text != "" {
@@ -64,7 +70,7 @@ func (a *app) commands() *cli.App {
 	}
 	for _, v := range verbs {
 		v.HideHelp, v.HideHelpCommand = true, true // arrange turns --help into the verb help
-		v.Before = checkShared
+		v.Before = a.checkShared
 		v.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err) }
 	}
 	return &cli.App{
@@ -80,11 +86,19 @@ func (a *app) commands() *cli.App {
 
 // checkShared finds what is wrong with the shared flags, whatever the verb does with
 // them.
-func checkShared(c *cli.Context) error {
+func (a *app) checkShared(c *cli.Context) error {
+	a.verb = c.Command.Name
 	if _, err := newLog(c, io.Discard); err != nil {
 		return err
 	}
 	if c.String("redis") == "" {
+		switch c.Command.Name {
+		case "up", "demo", "agent": // empty means none
+		default:
+			if a.given["redis"] {
+				return misuse("--redis is empty") // a variable that is not set must not mean another Redis
+			}
+		}
 		return nil
 	}
 	_, err := parseRedis(c.String("redis"))

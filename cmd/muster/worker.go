@@ -14,7 +14,7 @@ func (a *app) workerVerb() *cli.Command {
 	return &cli.Command{
 		Name: "worker", Usage: "take dispatch requests, write task sets, send task numbers",
 		Flags: verbFlags(
-			intFlag("concurrency", worker.DefaultConcurrency, "dispatches at the same `TIME`"),
+			intFlag("concurrency", worker.DefaultConcurrency, "`NUMBER` of dispatches at the same time"),
 			spanFlag("keep", tasks.DefaultKeep, "how long a task set stays after its deadline"),
 			spanFlag("poll-interval", worker.DefaultPollInterval,
 				"how often an idle worker asks the job queue; 10ms cost an idle Redis about 93 scripts a second"),
