@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, e
 // Open ends the preparation of a set. It returns true to the one caller that has
 // opened it. A set without an open host is closed at once.
 func (s *Store) Open(ctx context.Context, n Number) (bool, error) {
-	reply, err := s.run(ctx, openScript, []string{KeyMeta(n)}, nil)
+	reply, err := s.run(ctx, openScript, []string{KeyMeta(n)}, []any{rand.Text()})
 	if err != nil {
 		return false, fmt.Errorf("open %s: %w", n, err)
 	}

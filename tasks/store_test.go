@@ -1,6 +1,7 @@
 package tasks_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -388,5 +389,42 @@ func TestRedisAway(t *testing.T) {
 		if err == nil || errors.Is(err, tasks.ErrNotFound) || errors.Is(err, tasks.ErrInUse) || errors.As(err, &wrong) {
 			t.Errorf("%s without Redis: %v", name, err)
 		}
+	}
+}
+
+// A call whose answer was lost is repeated by the Redis client: its caller is still
+// the one that has opened the set, else nobody would tell the old clients.
+func TestOpenWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.prepare("AC1", "a")
+	f.enlist("AC1", "web-1 sent")
+	twice := redis.NewClient(&redis.Options{Addr: f.srv.Addr, DisableIdentity: true})
+	defer twice.Close()
+	twice.AddHook(repeating{})
+	opened, err := tasks.NewStore(twice, tasks.StoreConfig{}).Open(t.Context(), "AC1")
+	f.must(err)
+	if !opened {
+		t.Error("nobody has opened the set")
+	}
+	opened, err = f.store.Open(t.Context(), "AC1")
+	f.must(err)
+	if opened {
+		t.Error("opened by another call too")
+	}
+}
+
+// repeating sends every pipeline twice and gives the second answer.
+type repeating struct{}
+
+func (repeating) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (repeating) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (repeating) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		_ = next(ctx, cmds) // its answer is lost
+		for _, c := range cmds {
+			c.SetErr(nil)
+		}
+		return next(ctx, cmds)
 	}
 }
