@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+// Redis was away for longer than a lease, and is back: a host that was connected
+// throughout is not taken for offline before its listener could say so.
+func TestListenersAreAwaitedAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	roll := tasks.NewRoll(f.rdb)
+	if _, err := roll.Lease(ctx, "l1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := roll.Apply(ctx, "l1", []tasks.Change{{Kind: tasks.On, Host: "h1", Addr: netip.MustParseAddrPort("127.0.0.1:9"), Client: "json"}}); err != nil {
+		t.Fatal(err)
+	}
+	f.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "l1"}) // it could not renew it
+	sent := &counter{}
+	d := f.dispatcher(sent)
+	var looks atomic.Int64
+	d.recovering = func() bool {
+		if looks.Add(1) == 3 {
+			if _, err := roll.Lease(ctx, "l1"); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	}
+	if err := d.run(ctx, "r1", job(`{"key":"AC1","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(f.ledger("AC1")); got != "sent:1" {
+		t.Errorf("ledger %s, want the host sent to", got)
+	}
+	// When the others have had their time, who has not renewed is dead.
+	f.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "l1"})
+	looks.Store(10)
+	d.recovering = func() bool { return looks.Add(1) < 15 }
+	if err := d.run(ctx, "r2", job(`{"key":"AC2","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(f.ledger("AC2")); got != "offline:1" {
+		t.Errorf("ledger %s, want the host offline", got)
+	}
+}
