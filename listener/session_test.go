@@ -199,6 +199,7 @@ func TestHeartbeatsCostNothing(t *testing.T) {
 	r := start(t, rs, Config{}, func(s *Server) { s.pace.step, s.pace.sweep, s.pace.renew = time.Hour, time.Hour, time.Hour })
 	h := r.old("127.0.6.1")
 	r.on("127.0.6.1")
+	redistest.Eventually(t, "the first heartbeat is counted", func() bool { return r.Stats().Heartbeats.Load() == 1 })
 	beats := bytes.Repeat(frame(`{ "phase": 1, "ACK": "keepAlive", "flag": "ADH18" }`), 100)
 	beat := func() {
 		before := r.Stats().Heartbeats.Load()
