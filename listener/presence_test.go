@@ -83,8 +83,10 @@ func TestSeveralConnectionsOfAnOldClient(t *testing.T) {
 	a.on(ip)
 	two.say(wire.Info{Hostname: "pc"})
 	redistest.Eventually(t, "it has told its name", func() bool { return rs.Client.Exists(ctx, tasks.KeyHost(ip, "info")).Val() == 1 })
+	redistest.Eventually(t, "both are connected", func() bool { return a.connections(ip) == 2 })
 	two.conn.Close()
 	redistest.Eventually(t, "one of two is gone", func() bool { return a.connections(ip) == 1 })
+	a.on(ip)
 
 	three := b.old(ip)
 	b.on(ip) // the newest

@@ -49,7 +49,7 @@ func (s *Server) writeReports(ctx context.Context, batch []report) {
 		})
 	}
 	if !written {
-		return
+		return // the listener stops; the agents will send them again
 	}
 	highest := map[*session]int64{}
 	for _, r := range batch {

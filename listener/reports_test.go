@@ -170,6 +170,11 @@ func TestRedisAway(t *testing.T) {
 	h.say(wire.Answer{Task: "AC1", RCC: 1, Seq: 5})
 	redistest.Eventually(t, "the outage is logged", func() bool { return strings.Contains(r.log.String(), "does not answer") })
 	r.dial("127.0.21.2").say(wire.Heartbeat{})
+	// Nothing is confirmed that is not in Redis.
+	_ = h.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if body, err := h.dec.Next(); err == nil {
+		t.Errorf("heard %s while Redis was away", body)
+	}
 	rs.Start() // empty
 	if m := h.hear(); m != (wire.Confirm{Seq: 5}) && m != (wire.Push{Action: wire.ActionInfo}) {
 		t.Errorf("heard %#v", m)
