@@ -42,6 +42,20 @@ func Record(ctx context.Context, rdb redis.UniversalClient, e Event) error {
 	return nil
 }
 
+// RecordAll appends events to the stream in one round trip.
+func RecordAll(ctx context.Context, rdb redis.UniversalClient, events []Event) error {
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, e := range events {
+			p.XAdd(ctx, &redis.XAddArgs{Stream: KeyEvents, MaxLen: EventsCap, Approx: true, Values: e.values()})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record %d events: %w", len(events), err)
+	}
+	return nil
+}
+
 func (e Event) values() []string {
 	values := []string{"type", e.Type}
 	add := func(name, value string) {

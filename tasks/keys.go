@@ -15,13 +15,18 @@ func Keys() []KeyInfo {
 		{KeyDeparted, "zset", "listener, worker", "listener, worker", "none: an entry goes once the host's keys are deleted"},
 		{KeyEvents, "stream", "all", "anyone", "capped at about 100,000 entries"},
 		{KeySets, "zset", "worker", "worker", "none: an entry goes once the set's keys have expired"},
+		{KeyDue, "zset", "worker, listener, muster cancel", "worker", "none: an entry goes when nothing is left to do for the set"},
+		{KeyArrived, "zset", "listener, worker", "worker", "none: an entry goes once the host is told"},
+		{KeyJobs, "zset", "worker", "worker", "none: an entry goes when its job ends"},
 		{KeyRequests, "stream", "anyone", "worker", "none: an entry goes once its job exists"},
 		{KeyHost("<host>", "info"), "hash", "listener, worker", "anyone", "none: deleted when the host goes offline"},
 		{KeyHost("<host>", "ipv4"), "list", "listener, worker", "anyone", "none: deleted when the host goes offline"},
+		{KeyWaiting("<host>"), "set", "worker", "listener, worker", "that of the set that ends last"},
 		{"AC131", "zset", "worker", "hosts, listener", "deadline + keep"},
 		{KeyMeta("AC131"), "hash", "worker, listener", "all", "deadline + keep"},
 		{KeyHosts("AC131"), "hash", "worker, listener", "all", "deadline + keep"},
 		{KeyAwaiting("AC131"), "set", "worker, listener", "worker", "deadline + keep"},
+		{KeySends("AC131"), "hash", "worker, listener", "worker", "deadline + keep"},
 		{KeyWorking("AC131"), "hash", "listener", "anyone", "deadline + keep"},
 		{KeyComplete("AC131"), "hash", "listener", "anyone", "deadline + keep"},
 		{KeyOnCall("AC131"), "hash", "listener", "anyone", "deadline + keep"},
@@ -44,6 +49,9 @@ const (
 	KeyDeparted  = "{muster}:departed"
 	KeyEvents    = "{muster}:events"
 	KeySets      = "{muster}:sets"
+	KeyDue       = "{muster}:due"
+	KeyArrived   = "{muster}:arrived"
+	KeyJobs      = "{muster}:jobs"
 	KeyRequests  = "muster:requests"
 )
 
@@ -58,7 +66,10 @@ func ChannelFor(listener string) string { return "{muster}:to:" + listener }
 // still holds it puts it back.
 const ChannelOff = "{muster}:off"
 
-// KeyHost is a key of a host: "info", "ipv4", or another name that a setting gives.
+// KeyWaiting is the set of the task numbers that wait for a host to come online.
+func KeyWaiting(host string) string { return KeyHost(host, "waiting") }
+
+// KeyHost is a key of a host: "info", "ipv4", "waiting", or another name that a setting gives.
 func KeyHost(host, name string) string { return "muster:host:{" + host + "}:" + name }
 
 // KeySet is the task set itself: command to priority.
@@ -72,6 +83,10 @@ func KeyHosts(n Number) string { return "{" + string(n) + "}:hosts" }
 
 // KeyAwaiting is the set of the hosts in state sent.
 func KeyAwaiting(n Number) string { return "{" + string(n) + "}:awaiting" }
+
+// KeySends is the hash host to how often it was sent to and when it is due again, for
+// those hosts that are not on the times of their set.
+func KeySends(n Number) string { return "{" + string(n) + "}:sends" }
 
 // KeyWorking is the hash host to the command now running.
 func KeyWorking(n Number) string { return "{" + string(n) + "}:working" }

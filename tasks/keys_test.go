@@ -115,7 +115,7 @@ func TestScriptsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := map[string]bool{}
-	for _, m := range regexp.MustCompile("`([a-z]+\\.lua)`").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("`([a-z_]+\\.lua)`").FindAllStringSubmatch(string(text), -1) {
 		named[m[1]] = true
 	}
 	files, err := os.ReadDir("lua")

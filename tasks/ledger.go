@@ -15,16 +15,17 @@ import (
 // Ledger is the head of a task set: how far it is and how many hosts are in each
 // state.
 type Ledger struct {
-	Number   Number
-	Stage    Stage
-	Request  string // the id of the request that made it
-	Created  time.Time
-	Deadline time.Time
-	Closed   time.Time     // zero until it is closed
-	Timeout  time.Duration // limit for each command
-	Commands int           // how many commands it has
-	Total    int64
-	Counts   map[State]int64 // every state has an entry; together they are Total
+	Number    Number
+	Stage     Stage
+	Request   string // the id of the request that made it
+	Created   time.Time
+	Deadline  time.Time
+	Closed    time.Time     // zero until it is closed
+	Cancelled time.Time     // zero unless it was cancelled
+	Timeout   time.Duration // limit for each command
+	Commands  int           // how many commands it has
+	Total     int64
+	Counts    map[State]int64 // every state has an entry; together they are Total
 }
 
 // Open is how many hosts are still to be heard of.
@@ -59,7 +60,7 @@ func (s *Store) head(ctx context.Context, n Number) (l Ledger, announced bool, e
 	}
 	l = Ledger{
 		Number: n, Stage: Stage(meta["state"]), Request: meta["request"],
-		Created: unixMilli(meta["created_ms"]), Deadline: unixMilli(meta["deadline_ms"]), Closed: unixMilli(meta["closed_ms"]),
+		Created: unixMilli(meta["created_ms"]), Deadline: unixMilli(meta["deadline_ms"]), Closed: unixMilli(meta["closed_ms"]), Cancelled: unixMilli(meta["cancelled_ms"]),
 		Timeout: time.Duration(number("timeout_s")) * time.Second, Commands: int(number("commands")),
 		Total: number("total"), Counts: map[State]int64{},
 	}
@@ -171,12 +172,13 @@ type Lookup struct {
 
 // Set is a task set as a host gets it.
 type Set struct {
-	Number   Number
-	Found    bool      // false: there is no such set for this host; the rest is then empty
-	Commands []Command // in the order in which they run
-	Request  string
-	Timeout  time.Duration
-	Deadline time.Time // by Redis's clock
+	Number    Number
+	Found     bool      // false: there is no such set for this host; the rest is then empty
+	Cancelled bool      // it is not found because it was cancelled
+	Commands  []Command // in the order in which they run
+	Request   string
+	Timeout   time.Duration
+	Deadline  time.Time // by Redis's clock
 }
 
 // Find answers look-ups, in their order, in one round trip.
@@ -192,7 +194,7 @@ func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
 		for i, l := range lookups {
 			if _, ok := heads[l.Number]; !ok {
 				heads[l.Number] = head{
-					p.HMGet(ctx, KeyMeta(l.Number), "request", "timeout_s", "deadline_ms"),
+					p.HMGet(ctx, KeyMeta(l.Number), "request", "timeout_s", "deadline_ms", "cancelled_ms"),
 					p.ZRevRangeWithScores(ctx, KeySet(l.Number), 0, -1),
 				}
 			}
@@ -211,7 +213,10 @@ func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
 		state := State(states[i].Val())
 		h := heads[l.Number]
 		commands := h.commands.Val()
-		if state == "" || state == Cancelled || len(commands) == 0 || h.meta.Err() != nil {
+		if state == "" || len(commands) == 0 || h.meta.Err() != nil {
+			continue
+		}
+		if sets[i].Cancelled = state == Cancelled || h.meta.Val()[3] != nil; sets[i].Cancelled {
 			continue
 		}
 		meta := func(i int) string {

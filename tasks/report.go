@@ -41,10 +41,12 @@ type Result struct {
 
 // Reported is what became of a batch of reports.
 type Reported struct {
-	NoSet      int   // reports for a set that does not exist
-	Strangers  int   // reports of hosts that are not in the set
-	PassedOver int   // commands that are not in the set
-	Failed     error // which reports were left out, and why
+	NoSet      int // reports for a set that does not exist
+	Strangers  int // reports of hosts that are not in the set
+	PassedOver int // commands that are not in the set
+
+	Again  []Number // sets that a host asked to be sent the number of again, see Store.Remind
+	Failed error    // which reports were left out, and why
 }
 
 //go:embed lua/report.lua
@@ -120,6 +122,9 @@ func (s *Store) reportIn(ctx context.Context, groups []*group, sum *Reported, cl
 			sum.NoSet += len(groups[i].reports)
 		case 1:
 			closed[groups[i].number] = true
+		}
+		if integer(reply, 3) == 1 {
+			sum.Again = append(sum.Again, groups[i].number)
 		}
 		sum.Strangers += int(integer(reply, 1))
 		sum.PassedOver += int(integer(reply, 2))

@@ -106,7 +106,6 @@ func TestParseRequestRefuses(t *testing.T) {
 		{`{"commands":{"a":1},"deadline_s":604801}`, "deadline_s", "whole number"},
 		{`{"commands":{"a":1},"deadline_s":[]}`, "deadline_s", "whole number"},
 
-		{`{"commands":{"a":1},"offline":"wait"}`, "offline", "not supported"},
 		{`{"commands":{"a":1},"offline":"later"}`, "offline", "later"},
 		{`{"commands":{"a":1},"offline":""}`, "offline", "empty"},
 		{`{"commands":{"a":1},"offline":null}`, "offline", "not a string"},

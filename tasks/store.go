@@ -22,12 +22,22 @@ const Chunk = 500
 const (
 	DefaultKeep        = 7 * 24 * time.Hour
 	DefaultOutputLimit = 64 << 20
+	DefaultRetryAfter  = 3 * time.Second
+	DefaultAttempts    = 5
+	MaxAttempts        = 20
 )
 
 // StoreConfig configures a Store. The zero value is fit for use.
 type StoreConfig struct {
 	Keep        time.Duration // how long a set's keys stay after its deadline; 0 means 7 days
 	OutputLimit int64         // bytes of output kept of one set; 0 means 64 MiB
+
+	// A host that does not answer is sent the number Attempts times in all, MaxAttempts
+	// at most: RetryAfter after the first time, then after twice that, and so on; it
+	// counts as unanswered when the wait after the last one is over. 0 means 3s and 5:
+	// sent at 0, 3, 9, 21 and 45 s, unanswered at 93 s.
+	RetryAfter time.Duration
+	Attempts   int
 }
 
 // Store is the task sets in Redis. All methods may be called by many goroutines and
@@ -35,6 +45,7 @@ type StoreConfig struct {
 type Store struct {
 	rdb redis.UniversalClient
 	cfg StoreConfig
+	due *Agenda
 }
 
 // NewStore returns a Store on rdb, which stays the caller's to close.
@@ -45,7 +56,14 @@ func NewStore(rdb redis.UniversalClient, cfg StoreConfig) *Store {
 	if cfg.OutputLimit <= 0 {
 		cfg.OutputLimit = DefaultOutputLimit
 	}
-	return &Store{rdb: rdb, cfg: cfg}
+	if cfg.RetryAfter <= 0 {
+		cfg.RetryAfter = DefaultRetryAfter
+	}
+	if cfg.Attempts <= 0 {
+		cfg.Attempts = DefaultAttempts
+	}
+	cfg.Attempts = min(cfg.Attempts, MaxAttempts)
+	return &Store{rdb: rdb, cfg: cfg, due: NewAgenda(rdb, KeyDue)}
 }
 
 //go:embed lua/ledger.lua
@@ -107,6 +125,10 @@ func (s *Store) Prepare(ctx context.Context, request string, r Request) (Prepare
 	if err != nil {
 		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
 	}
+	// So are its hosts looked after that do not answer.
+	if err := s.due.Put(ctx, s.cfg.RetryAfter, string(r.Key)); err != nil {
+		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
+	}
 	return p, nil
 }
 
@@ -118,7 +140,8 @@ type Enlisted struct {
 
 // Enlist writes hosts, at most Chunk of them, into a set that is being prepared. A
 // host that is in the set already keeps its state. It returns false if the set is
-// no longer being prepared; nothing is written then.
+// no longer being prepared, or was cancelled; nothing is written then. For hosts that
+// are to wait, the set must have been noted by Await before.
 func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, error) {
 	if len(hosts) == 0 {
 		return true, nil
@@ -137,7 +160,7 @@ func (s *Store) Enlist(ctx context.Context, n Number, hosts []Enlisted) (bool, e
 // Open ends the preparation of a set. It returns true to the one caller that has
 // opened it. A set without an open host is closed at once.
 func (s *Store) Open(ctx context.Context, n Number) (bool, error) {
-	reply, err := s.run(ctx, openScript, []string{KeyMeta(n)}, []any{rand.Text()})
+	reply, err := s.run(ctx, openScript, []string{KeyMeta(n)}, []any{rand.Text(), s.cfg.RetryAfter.Milliseconds(), s.cfg.Attempts})
 	if err != nil {
 		return false, fmt.Errorf("open %s: %w", n, err)
 	}
@@ -191,21 +214,9 @@ func (s *Store) Expire(ctx context.Context, n Number) error {
 	if l.Stage == Closed && announced && l.Open() == 0 {
 		return nil // most sets, each time: one read
 	}
-	err = s.Hosts(ctx, n, func(hosts []HostState) error {
-		var open []any
-		for _, h := range hosts {
-			if h.State.Open() {
-				open = append(open, h.Host)
-			}
-		}
-		for len(open) > 0 {
-			part := open[:min(len(open), Chunk)]
-			open = open[len(part):]
-			if _, err := s.run(ctx, expireScript, ledgerKeys(n), part); err != nil {
-				return err
-			}
-		}
-		return nil
+	err = s.endOpen(ctx, n, func(hosts []any) error {
+		_, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("expire %s: %w", n, err)
@@ -243,9 +254,13 @@ func (s *Store) announceIf(ctx context.Context, n Number, over int64) error {
 	return nil
 }
 
-// run runs one script. A reply that is no list is given as a list of one.
 func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args []any) ([]any, error) {
-	results, err := script.Run(ctx, s.rdb, script.Call{Script: sc, Keys: keys, Args: args})
+	return runScript(ctx, s.rdb, sc, keys, args)
+}
+
+// runScript runs one script. A reply that is no list is given as a list of one.
+func runScript(ctx context.Context, rdb redis.UniversalClient, sc *script.Script, keys []string, args []any) ([]any, error) {
+	results, err := script.Run(ctx, rdb, script.Call{Script: sc, Keys: keys, Args: args})
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +277,7 @@ func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args 
 func setKeys(n Number) []string {
 	return []string{
 		KeyMeta(n), KeyHosts(n), KeyAwaiting(n), KeySet(n), KeyWorking(n),
-		KeyComplete(n), KeyOnCall(n), KeyFailing(n), KeyResults(n),
+		KeyComplete(n), KeyOnCall(n), KeyFailing(n), KeyResults(n), KeySends(n),
 	}
 }
 

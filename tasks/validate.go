@@ -64,11 +64,9 @@ func (r Request) Validate() (Request, error) {
 	switch r.Offline {
 	case "":
 		r.Offline = OfflineReport
-	case OfflineReport:
-	case OfflineWait:
-		return Request{}, invalid("offline", "%q is not supported by this version", OfflineWait)
+	case OfflineReport, OfflineWait:
 	default:
-		return Request{}, invalid("offline", "%q, want %q", clip(r.Offline), OfflineReport)
+		return Request{}, invalid("offline", "%q, want %q or %q", clip(r.Offline), OfflineReport, OfflineWait)
 	}
 	return r, nil
 }

@@ -106,7 +106,7 @@ func TestValidateLimits(t *testing.T) {
 		{"a second and a half", with(func(r *tasks.Request) { r.Deadline = 3 * time.Second / 2 }), "deadline_s"},
 
 		{"report", with(func(r *tasks.Request) { r.Offline = "report" }), ""},
-		{"wait", with(func(r *tasks.Request) { r.Offline = "wait" }), "offline"},
+		{"wait", with(func(r *tasks.Request) { r.Offline = "wait" }), ""},
 		{"later", with(func(r *tasks.Request) { r.Offline = "later" }), "offline"},
 	} {
 		_, err := c.r.Validate()

@@ -17,7 +17,7 @@ const (
 	// deadlineLate is how long after its deadline a set may still come into the list
 	// of sets: it is entered right after it was written, but by a second command.
 	deadlineLate = time.Minute
-	strikeEvery  = 5 * time.Minute
+	strikeMost   = 5 * time.Minute
 )
 
 // deadlines ends task sets at their deadline. Every worker does it for all sets, and
@@ -27,6 +27,7 @@ type deadlines struct {
 	store *tasks.Store
 	keep  time.Duration
 	log   logrus.FieldLogger
+	away  *outage
 
 	seen     time.Time // every set whose deadline is a minute before it is dealt with
 	finished map[tasks.Number]bool
@@ -35,13 +36,12 @@ type deadlines struct {
 
 // run works until ctx ends.
 func (e *deadlines) run(ctx context.Context) {
-	away := outage{log: e.log, what: "deadlines"}
 	for ctx.Err() == nil {
 		if err := e.round(ctx); err != nil {
-			away.failed(ctx, err)
+			e.away.failed(ctx, err)
 			continue
 		}
-		away.over()
+		e.away.over()
 		pause(ctx, deadlineEvery)
 	}
 }
@@ -81,7 +81,7 @@ func (e *deadlines) round(ctx context.Context) error {
 
 // strike strikes sets from the list whose keys have expired.
 func (e *deadlines) strike(ctx context.Context, now time.Time) error {
-	if !e.struck.IsZero() && now.Sub(e.struck).Abs() < strikeEvery {
+	if !e.struck.IsZero() && now.Sub(e.struck).Abs() < min(e.keep, strikeMost) {
 		return nil
 	}
 	err := e.sweep(ctx, time.UnixMilli(0), now.Add(-e.keep), func(n tasks.Number) error {

@@ -27,6 +27,7 @@ type dispatcher struct {
 	store   *tasks.Store
 	roll    *tasks.Roll
 	socket  emitter
+	arrived *tasks.Agenda
 	udpPort uint16
 	log     logrus.FieldLogger
 
@@ -178,7 +179,7 @@ func (d *dispatcher) dispatch(ctx context.Context, request string, r tasks.Reque
 	}
 	var offline []netip.AddrPort
 	if set.Stage == tasks.Preparing {
-		if offline, err = d.enlist(ctx, r); err != nil {
+		if offline, err = d.enlist(ctx, r, set.Deadline); err != nil {
 			return err
 		}
 		// Before it is opened: a set that has nobody to wait for is closed with that.
@@ -211,6 +212,9 @@ func (d *dispatcher) deliver(ctx context.Context, request string, n tasks.Number
 	if err != nil {
 		return err
 	}
+	if !l.Cancelled.IsZero() {
+		return d.insist(ctx, func() error { return d.store.FinishCancel(ctx, n) })
+	}
 	if l.Stage == tasks.Closed {
 		// Opening it again changes nothing; if its end is not announced, it is now.
 		if err := d.insist(ctx, func() error { _, err := d.store.Open(ctx, n); return err }); err != nil {
@@ -225,6 +229,13 @@ func (d *dispatcher) deliver(ctx context.Context, request string, n tasks.Number
 	}
 	if opened {
 		datagrams += d.tellOffline(n, offline)
+	}
+	if l.Counts[tasks.Waiting] > 0 {
+		// One that came online between the look at the roll and its entry as waiting was
+		// not heard of.
+		if err := d.insist(ctx, func() error { return d.lookForWaiting(ctx, n) }); err != nil {
+			return err
+		}
 	}
 	if err := d.done("tell"); err != nil {
 		return err
@@ -274,10 +285,10 @@ func (d *dispatcher) done(step string) error {
 // quicker.
 var errTakenOver = errors.New("prepared by another run")
 
-// enlist writes the hosts of the request into the set, as sent or offline, by
-// chunks. It returns where hosts that are offline can be told once all the same:
-// those whose id is an IP address.
-func (d *dispatcher) enlist(ctx context.Context, r tasks.Request) (offline []netip.AddrPort, err error) {
+// enlist writes the hosts of the request into the set, as sent, offline or waiting, by
+// chunks. It returns where hosts that are offline can be told once all the same: those
+// whose id is an IP address.
+func (d *dispatcher) enlist(ctx context.Context, r tasks.Request, deadline time.Time) (offline []netip.AddrPort, err error) {
 	if err := d.awaitListeners(ctx); err != nil {
 		return nil, err
 	}
@@ -288,15 +299,24 @@ func (d *dispatcher) enlist(ctx context.Context, r tasks.Request) (offline []net
 	chunk := make([]tasks.Enlisted, 0, tasks.Chunk)
 	write := func(hosts []tasks.Presence) error {
 		chunk = chunk[:0]
+		var waiting []string
 		for _, p := range hosts {
 			e := tasks.Enlisted{Host: p.Host, State: tasks.Sent}
-			if !p.Online {
+			if !p.Online && r.Offline == tasks.OfflineWait {
+				e.State = tasks.Waiting
+				waiting = append(waiting, p.Host)
+			} else if !p.Online {
 				e.State = tasks.Offline
 				if to, ok := d.addressOf(p.Host); ok {
 					offline = append(offline, to)
 				}
 			}
 			chunk = append(chunk, e)
+		}
+		if len(waiting) > 0 {
+			if err := d.store.Await(ctx, r.Key, deadline, waiting); err != nil {
+				return err
+			}
 		}
 		preparing, err := d.store.Enlist(ctx, r.Key, chunk)
 		if err == nil && !preparing {

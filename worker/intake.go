@@ -24,16 +24,20 @@ const group = "muster"
 const (
 	readCount  = 16              // entries a read; an entry may be 20 MiB
 	readBlock  = time.Second     // a cancelled context does not interrupt the wait
-	claimEvery = 2 * time.Second // how often entries of others are looked for
-	claimIdle  = 5 * time.Second // how long an entry may be with one worker
+	claimEvery = time.Second     // how often entries of others are looked for
+	claimIdle  = 2 * time.Second // how long an entry may be with one worker
 	tidyEvery  = 10 * time.Minute
 	tidyIdle   = time.Hour // after which a consumer with nothing pending is forgotten
 
-	// jobRetention is how long the id of a finished job is held against a second job
-	// of an entry that is still pending. After that the set itself tells that the
-	// request was carried out.
-	jobRetention = 10 * time.Minute
-	jobRetries   = 1000
+	// retentionMost bounds how long the id of a finished job is held against a second
+	// job of an entry that is still pending: as long as sets are kept, at most. While the
+	// set itself is there, it tells that the request was carried out.
+	retentionMost = 10 * time.Minute
+	jobRetries    = 1000
+
+	// allQueues is where the job queue's library keeps the names of queues, from which
+	// its inspector and its page know them.
+	allQueues = "asynq:queues"
 
 	// headerRefused carries the reason why a request is rejected whatever its payload.
 	headerRefused = "muster-refused"
@@ -48,7 +52,7 @@ var forgetScript = script.New(forgetLua) // never changes
 //
 //	           ┌─────────── XREADGROUP ───────────┐
 //	stream ────┤                                  ├──> job (id = entry id) ──> XACK, XDEL
-//	           └─ XAUTOCLAIM, after 5 s elsewhere ┘
+//	           └─ XAUTOCLAIM, after 2 s elsewhere ┘
 //
 // An entry is given up only after its job exists, and the queue takes a job id only
 // once: cut short anywhere, an entry is read again and becomes no second job.
@@ -57,7 +61,8 @@ type intake struct {
 	queue       *asynq.Client
 	consumer    string // unique to this intake
 	log         logrus.FieldLogger
-	outage      outage
+	outage      *outage
+	retain      time.Duration // of finished jobs
 
 	joined     bool // the group is known to exist
 	own        bool // entries may be pending with this consumer
@@ -65,14 +70,14 @@ type intake struct {
 	tidyAfter  time.Time
 }
 
-func newIntake(cfg Config) *intake {
+func newIntake(cfg Config, away *outage) *intake {
 	host, _ := os.Hostname() // for people only
 	var random [8]byte
 	rand.Read(random[:])
 	return &intake{
 		rdb: cfg.Redis, reader: cfg.Reader, log: cfg.Log,
 		consumer: fmt.Sprintf("%s-%d-%s", host, os.Getpid(), hex.EncodeToString(random[:])),
-		outage:   outage{log: cfg.Log, what: "requests"},
+		outage:   away, retain: min(cfg.Keep, retentionMost),
 	}
 }
 
@@ -128,8 +133,11 @@ func (in *intake) join(ctx context.Context) error {
 		return fmt.Errorf("join the group of workers: %w", err)
 	}
 	// A client of the queue makes the queue known only once in its life, and in an
-	// emptied Redis it is not.
+	// emptied Redis it is not: neither is it by clients elsewhere, so it is here.
 	in.queue = asynq.NewClientFromRedisClient(in.rdb)
+	if err := in.rdb.SAdd(ctx, allQueues, tasks.JobQueue).Err(); err != nil {
+		return fmt.Errorf("make the job queue known: %w", err)
+	}
 	in.joined, in.own = true, true
 	in.claimAfter = time.Time{}
 	return nil
@@ -233,7 +241,7 @@ func (in *intake) enqueue(ctx context.Context, e entry) error {
 		job = asynq.NewTask(tasks.JobType, e.payload())
 	}
 	_, err := in.queue.EnqueueContext(ctx, job, asynq.TaskID(e.id), asynq.Queue(tasks.JobQueue),
-		asynq.MaxRetry(jobRetries), asynq.Retention(jobRetention))
+		asynq.MaxRetry(jobRetries), asynq.Retention(in.retain))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return fmt.Errorf("make a job of request %s: %w", e.id, err)
 	}

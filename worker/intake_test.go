@@ -21,7 +21,7 @@ func (f *fixture) intake() *intake {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return newIntake(w.cfg)
+	return newIntake(w.cfg, (&trouble{log: w.cfg.Log}).part("requests"))
 }
 
 // takenByDead lets a worker that is dead since read all entries.
@@ -319,6 +319,6 @@ func TestJobIsHeld(t *testing.T) {
 	redistest.Eventually(t, "the job is completed and held", func() bool {
 		info, err := inspector.GetTaskInfo(tasks.JobQueue, id)
 		return err == nil && info.State == asynq.TaskStateCompleted &&
-			info.Retention == jobRetention && info.MaxRetry == jobRetries
+			info.Retention == retentionMost && info.MaxRetry == jobRetries
 	})
 }

@@ -2,16 +2,49 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 )
 
-// outage tells operators that something can't be done, and that it can be done
-// again, once each and not at each try. Its methods are called by one goroutine.
+// trouble tells operators that Redis can't be worked with, and that it can be again,
+// once each, whatever number of a worker's parts find it out.
+type trouble struct {
+	log logrus.FieldLogger
+
+	mu sync.Mutex
+	of map[*outage]bool // the parts that are in it
+}
+
+// part returns what one part of the worker tells of its failures.
+func (t *trouble) part(what string) *outage { return &outage{all: t, what: what} }
+
+func (t *trouble) begin(o *outage, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of == nil {
+		t.of = map[*outage]bool{}
+	}
+	if len(t.of) == 0 {
+		t.log.WithError(err).WithField("what", o.what).Warn("can't reach Redis or can't work with it, trying on")
+	}
+	t.of[o] = true
+}
+
+func (t *trouble) end(o *outage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if delete(t.of, o); len(t.of) == 0 {
+		t.log.Info("Redis works again")
+	}
+}
+
+// outage is what one part of a worker finds of Redis. Its methods but on are called by
+// one goroutine.
 type outage struct {
-	log  logrus.FieldLogger
+	all  *trouble
 	what string // "requests": what can't be had
 	on   atomic.Bool
 	wait time.Duration // before the next try
@@ -28,7 +61,7 @@ func (o *outage) failed(ctx context.Context, err error) {
 		return // the end of ctx is no outage
 	}
 	if !o.on.Swap(true) {
-		o.log.WithError(err).WithField("what", o.what).Warn("can't reach Redis or can't work with it, trying on")
+		o.all.begin(o, err)
 		o.wait = firstWait
 	}
 	pause(ctx, o.wait)
@@ -38,7 +71,7 @@ func (o *outage) failed(ctx context.Context, err error) {
 // over notes a success.
 func (o *outage) over() {
 	if o.on.Swap(false) {
-		o.log.WithField("what", o.what).Info("Redis works again")
+		o.all.end(o)
 	}
 }
 

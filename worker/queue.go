@@ -14,12 +14,16 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
+// janitorEvery lets the queue forget 100 finished jobs a second.
+const janitorEvery = time.Second
+
 func (w *Worker) serverConfig(jobs context.Context, d *dispatcher, away *outage) asynq.Config {
 	return asynq.Config{
 		Concurrency:              w.cfg.Concurrency,
 		Queues:                   map[string]int{tasks.JobQueue: 1},
 		TaskCheckInterval:        w.cfg.PollInterval,
 		DelayedTaskCheckInterval: time.Second,
+		JanitorInterval:          janitorEvery,
 		RetryDelayFunc:           retryDelay,
 		BaseContext:              func() context.Context { return jobs },
 		ErrorHandler:             asynq.ErrorHandlerFunc(d.logFailure),
@@ -64,8 +68,9 @@ type queueLog struct {
 func (l queueLog) write(level func(logrus.FieldLogger, string), args []any) {
 	text := strings.TrimSpace(fmt.Sprint(args...))
 	log := l.log.WithField("detail", text)
-	// A job that is given up for good has been logged with its reason.
-	if l.away.on.Load() || strings.HasPrefix(text, "Retry exhausted") {
+	// A job that is given up for good has been logged with its reason, and that Redis
+	// can't be worked with is said once, by the worker itself.
+	if l.away.on.Load() || strings.HasPrefix(text, "Retry exhausted") || strings.Contains(text, "redis") {
 		log.Debug(queueSays)
 		return
 	}

@@ -18,7 +18,7 @@ func TestOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, hook := logtest.NewNullLogger()
-		o := outage{log: log, what: "requests"}
+		o := (&trouble{log: log}).part("requests")
 		o.over() // nothing was wrong
 		var waited []time.Duration
 		for range 7 {
@@ -49,7 +49,7 @@ func TestQueueLog(t *testing.T) {
 	t.Parallel()
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
-	o := &outage{log: log}
+	o := (&trouble{log: log}).part("")
 	q := queueLog{log, o}
 	q.Debug("All queues are empty")
 	q.Info("Starting processing")

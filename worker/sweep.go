@@ -10,8 +10,7 @@ import (
 
 // sweep takes the hosts of dead listeners off the roll until ctx ends, so that a
 // fleet whose only listener has died is not believed to be online.
-func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper) {
-	away := outage{log: log, what: "sweep"}
+func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper, away *outage) {
 	for ctx.Err() == nil {
 		swept, err := sweeper.Sweep(ctx)
 		if err != nil {

@@ -16,8 +16,14 @@
 //	dispatch  the job: the request is judged, the set is written, its hosts are
 //	          enlisted by chunks as sent or offline, the set is opened
 //	tell      every host in state sent is told the number
+//	redeliver who has not answered is told again, and ended when that was often enough
+//	arrive    a host that comes online is told what has waited for it
 //	deadline  what is still open at its deadline is ended
+//	jobs      a job whose worker has died goes back to the queue
 //	sweep     the hosts of a listener that has died are taken off the roll
+//
+// When something is due stands in Redis, on agendas that all workers work off: nothing
+// waits in a process, and nothing ends with one.
 //
 // Every step can be cut short anywhere and run again, also beside itself, by this
 // worker or another one: an entry has one job because jobs have ids, a job has one
@@ -76,6 +82,14 @@ type Config struct {
 	Keep    time.Duration // how long a set stays after its deadline; 0 means 7 days
 	UDPPort int           // where an offline host whose id is an IP address is told once; 0 means 6655
 
+	// A host that does not answer is sent the number Attempts times in all, the second
+	// time after RetryAfter, then after twice that, and so on. 0 means 3s and 5.
+	RetryAfter time.Duration
+	Attempts   int
+	// RedeliverOld sends again to old clients that speak JSON, too. They run a number as
+	// often as they are sent it.
+	RedeliverOld bool
+
 	// OfflineDelete names the keys of a host, what follows muster:host:{<host>}:, that
 	// are deleted when the host of a dead listener is taken off the roll. Nil means
 	// info and ipv4.
@@ -100,6 +114,8 @@ func New(cfg Config) (*Worker, error) {
 		{"Concurrency", cfg.Concurrency < 0},
 		{"PollInterval", cfg.PollInterval < 0},
 		{"Keep", cfg.Keep < 0},
+		{"RetryAfter", cfg.RetryAfter < 0},
+		{"Attempts", cfg.Attempts < 0 || cfg.Attempts > tasks.MaxAttempts},
 		{"UDPPort", cfg.UDPPort < 0 || cfg.UDPPort > math.MaxUint16},
 	} {
 		if c.wrong {
@@ -117,6 +133,12 @@ func New(cfg Config) (*Worker, error) {
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = tasks.DefaultKeep
+	}
+	if cfg.RetryAfter == 0 {
+		cfg.RetryAfter = tasks.DefaultRetryAfter
+	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = tasks.DefaultAttempts
 	}
 	if cfg.UDPPort == 0 {
 		cfg.UDPPort = wire.DefaultUDPPort
@@ -142,21 +164,33 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer socket.Close()
 
-	store := tasks.NewStore(w.cfg.Redis, tasks.StoreConfig{Keep: w.cfg.Keep})
-	in := newIntake(w.cfg)
-	end := &deadlines{rdb: w.cfg.Redis, store: store, keep: w.cfg.Keep, log: w.cfg.Log}
+	store := tasks.NewStore(w.cfg.Redis, tasks.StoreConfig{
+		Keep: w.cfg.Keep, RetryAfter: w.cfg.RetryAfter, Attempts: w.cfg.Attempts,
+	})
+	all := &trouble{log: w.cfg.Log}
+	in := newIntake(w.cfg, all.part("requests"))
+	end := &deadlines{rdb: w.cfg.Redis, store: store, keep: w.cfg.Keep, log: w.cfg.Log, away: all.part("deadlines")}
 	sweeper := tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)
 	d := w.dispatcher(store, socket)
 	d.recovering = sweeper.Recovering
+	held := newJobs(w.cfg.Redis, w.cfg.Log, all.part("jobs"))
+	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)
+	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
 
 	// The jobs' context outlives ctx, so that they may finish.
 	jobs, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var handlers sync.WaitGroup
-	server := asynq.NewServerFromRedisClient(patient{w.cfg.Redis}, w.serverConfig(jobs, d, &in.outage))
+	server := asynq.NewServerFromRedisClient(patient{w.cfg.Redis}, w.serverConfig(jobs, d, in.outage))
 	err = server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 		handlers.Add(1)
 		defer handlers.Done()
+		id, _ := asynq.GetTaskID(ctx)
+		release, err := held.hold(ctx, id)
+		if err != nil {
+			return &setback{err}
+		}
+		defer release()
 		return d.ProcessTask(ctx, t)
 	}))
 	if err != nil {
@@ -166,7 +200,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { in.run(ctx) })
 	loops.Go(func() { end.run(ctx) })
-	loops.Go(func() { sweep(ctx, w.cfg.Log, sweeper) })
+	loops.Go(func() { due.run(ctx) })
+	loops.Go(func() { arrived.run(ctx) })
+	loops.Go(func() { held.watch(ctx) })
+	loops.Go(func() { sweep(ctx, w.cfg.Log, sweeper, all.part("sweep")) })
+	var renewing sync.WaitGroup
+	renewing.Go(func() { held.renew(jobs) })
+	defer renewing.Wait()
+	defer cancel()
 	loops.Wait()
 	server.Shutdown()
 	// The queue waits for no handler whose job it has given back or given up.
@@ -178,6 +219,16 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {
 	return &dispatcher{
 		rdb: w.cfg.Redis, store: store, roll: tasks.NewRoll(w.cfg.Redis), socket: socket,
-		udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
+		arrived: tasks.NewAgenda(w.cfg.Redis, tasks.KeyArrived), udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
 	}
+}
+
+func (w *Worker) redeliverer(d *dispatcher) *redeliverer {
+	return &redeliverer{
+		dispatcher: d, redeliverOld: w.cfg.RedeliverOld, retryAfter: w.cfg.RetryAfter, attempts: w.cfg.Attempts,
+	}
+}
+
+func (w *Worker) agenda(key, what string, do func(context.Context, time.Time, string) (time.Time, error), all *trouble) *agenda {
+	return &agenda{list: tasks.NewAgenda(w.cfg.Redis, key), what: what, log: w.cfg.Log, away: all.part(what), do: do}
 }

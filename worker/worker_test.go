@@ -173,14 +173,16 @@ func TestRedisAway(t *testing.T) {
 	f := fixtureOn(t, redistest.OpenReal(t))
 	f.redis.Stop()
 	f.start(Config{})
-	warned := func() (n int) {
+	logged := func(has func(*logrus.Entry) bool) (n int) {
 		for _, e := range f.logs.AllEntries() {
-			if e.Level <= logrus.WarnLevel && e.Data["what"] == "requests" {
+			if has(e) {
 				n++
 			}
 		}
 		return n
 	}
+	warned := func() int { return logged(func(e *logrus.Entry) bool { return e.Level <= logrus.WarnLevel }) } // whoever warns
+	over := func() int { return logged(func(e *logrus.Entry) bool { return e.Message == "Redis works again" }) }
 	for outage := 1; outage <= 2; outage++ {
 		redistest.Eventually(t, "the outage is logged", func() bool { return warned() == outage })
 		f.redis.Start()
@@ -191,6 +193,7 @@ func TestRedisAway(t *testing.T) {
 		id := look.add("key", fmt.Sprintf("AC%d", outage), "commands", `{"uptime": 1}`)
 		look.event("task.sent", id)
 		look.drained()
+		redistest.Eventually(t, "the end of the outage is logged", func() bool { return over() == outage })
 		if n := warned(); n != outage {
 			t.Errorf("%d outages logged, want %d", n, outage)
 		}

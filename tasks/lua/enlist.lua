@@ -4,9 +4,10 @@
 -- KEYS  1 {AC131}:meta  2 {AC131}:hosts  3 {AC131}:awaiting
 -- ARGV  host, state, host, state, ... (state: sent, offline or waiting)
 --
--- Returns 1; -1 if the set is not being prepared, and then nothing is written.
-local m = redis.call('HMGET', KEYS[1], 'state', 'expire_ms')
-if m[1] ~= 'preparing' then
+-- Returns 1; -1 if the set is not being prepared, or was cancelled, and then nothing is
+-- written.
+local m = redis.call('HMGET', KEYS[1], 'state', 'expire_ms', 'cancelled_ms')
+if m[1] ~= 'preparing' or m[3] then
   return -1
 end
 local hosts, changes = {}, {}

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 {AC131}:meta  2 {AC131}:hosts  3 {AC131}:awaiting  4 AC131
 --       5 {AC131}:working  6 {AC131}:complete  7 {AC131}:oncall
---       8 {AC131}:failing  9 {AC131}:results
+--       8 {AC131}:failing  9 {AC131}:results  10 {AC131}:sends
 --       (and the lists {AC131}:complete:<host> and {AC131}:oncall:<host>)
 -- ARGV  1 limit of all outputs of the set together, bytes
 --       then reports, one after another, each either
@@ -14,18 +14,21 @@
 --         [command, exit_code, duration_ms, stdout, stderr, stdout_bytes,
 --          stderr_bytes, truncated, error]
 --
--- Returns {over, strangers, passed over}: over is 1 if the set is closed and that is
--- to be announced; strangers counts the reports of hosts that are not in the set;
--- passed over counts the commands that are not in the set. -1 in place of over says
--- that there is no such set, and then nothing is written.
-local m = redis.call('HMGET', KEYS[1], 'state', 'deadline_ms', 'expire_ms', 'commands', 'output_bytes')
+-- Returns {over, strangers, passed over, again}: over is 1 if the set is closed and that
+-- is to be announced; strangers counts the reports of hosts that are not in the set;
+-- passed over counts the commands that are not in the set; again is 1 if a host has
+-- asked to be sent the number again. -1 in place of over says that there is no such
+-- set, and then nothing is written.
+local m = redis.call('HMGET', KEYS[1], 'state', 'deadline_ms', 'expire_ms', 'commands', 'output_bytes',
+  'sent_ms', 'cancelled_ms', 'retry_ms')
 if not m[1] then
-  return { -1, 0, 0 }
+  return { -1, 0, 0, 0 }
 end
 local now = now_ms()
 local in_time = now < tonumber(m[2])
 local expire_ms, commands, output_bytes = m[3], tonumber(m[4]), tonumber(m[5] or 0)
-local strangers, passed = 0, 0
+local cancelled = m[7]
+local strangers, passed, again = 0, 0, 0
 
 -- Reading the arguments.
 local at = 2
@@ -75,6 +78,9 @@ end
 
 local function advance(host, to)
   local from = states[host]
+  if cancelled and OPEN[to] then
+    to = 'cancelled' -- nothing is open in a set that was cancelled
+  end
   local further = OPEN[from] and (not OPEN[to] or OPEN[to] > OPEN[from])
   if in_time and (further or SOFT[from]) then
     changes[host] = { changes[host] and changes[host][1] or from, to }
@@ -199,6 +205,20 @@ local function note_working(r, complete_key)
   end
 end
 
+-- The host could not read what it was sent. sends.lua reads the mark '!' as due at
+-- once; the time before it is when the host is due without that.
+local function ask_again(host)
+  local counted = redis.call('HGET', KEYS[10], host)
+  if not counted then
+    counted = '1:' .. whole(tonumber(m[6] or now) + tonumber(m[8] or 3000))
+  end
+  if string.sub(counted, -1) ~= '!' then
+    redis.call('HSET', KEYS[10], host, counted .. '!')
+    expire_new(KEYS[10], expire_ms)
+  end
+  again = 1
+end
+
 for _, r in ipairs(reports) do
   if not states[r.host] then
     strangers = strangers + 1
@@ -207,6 +227,8 @@ for _, r in ipairs(reports) do
       advance(r.host, 'acknowledged')
     elseif r.rcc == '2' and states[r.host] == 'sent' then
       advance(r.host, 'missing')
+    elseif r.rcc == '3' and states[r.host] == 'sent' then
+      ask_again(r.host)
     end
   else
     local complete_key, oncall_key = KEYS[6] .. ':' .. r.host, KEYS[7] .. ':' .. r.host
@@ -225,4 +247,4 @@ for _, r in ipairs(reports) do
 end
 
 write_states(changes, expire_ms)
-return { close_if_over(now), strangers, passed }
+return { close_if_over(now), strangers, passed, again }
