@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -328,6 +329,23 @@ func (r *Roll) Scan(ctx context.Context, listener string, c *Cursor) (map[string
 		}
 	}
 	return held, nil
+}
+
+// Held returns the hosts that stand in a listener's set: those that it holds or held.
+func (r *Roll) Held(ctx context.Context, listener string) ([]string, error) {
+	seen := map[string]bool{}
+	for cursor := uint64(0); ; {
+		hosts, next, err := r.rdb.SScan(ctx, KeyAt(listener), cursor, "", ScanPage).Result()
+		if err != nil {
+			return nil, fmt.Errorf("hosts of listener %s: %w", listener, err)
+		}
+		for _, host := range hosts {
+			seen[host] = true // a scan may give one twice
+		}
+		if cursor = next; cursor == 0 {
+			return slices.Collect(maps.Keys(seen)), nil
+		}
+	}
 }
 
 // Leases returns the listeners that have a lease, running or ended.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -116,6 +117,37 @@ func TestChanges(t *testing.T) {
 	}
 	if n := f.rdb.ZCard(t.Context(), tasks.KeyListeners).Val(); n != 3 {
 		t.Errorf("changes have written leases: %d", n)
+	}
+}
+
+// A change that a listener made long ago, and that comes when its lease has ended, takes
+// no host from who has it by now.
+func TestLateChanges(t *testing.T) {
+	t.Parallel()
+	f := openRoll(t)
+	f.lease("me", -time.Millisecond)
+	e := f.ear()
+	agent, old := spot{"10.0.0.9:1@other", "agent i1", "other", false}, spot{"10.0.0.9:1@other", "json", "other", false}
+	f.put("web-1", agent)
+	f.put("old", old)
+	f.put("gone", spot{"10.0.0.9:1@dead", "agent i1", "dead", false})
+	f.apply("refused, kept", "on web-1 agent i1", "off web-1")
+	if got := f.spot("web-1"); got != agent {
+		t.Errorf("the agent is %+v", got)
+	}
+	f.apply("held, kept", "on old json", "off old")
+	if got := f.spot("old"); got != old {
+		t.Errorf("the old client is %+v", got)
+	}
+	f.apply("held", "on gone agent i1")
+	if got := f.spot("gone").place; got != "10.0.0.1:6655@me" {
+		t.Errorf("whom nobody holds is at %q", got)
+	}
+	for _, host := range []string{"web-1", "old", "gone"} {
+		f.told(host)
+	}
+	if heard := e.heard(); heard != "" {
+		t.Errorf("heard %q", heard)
 	}
 }
 

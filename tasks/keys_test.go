@@ -55,7 +55,7 @@ func TestKeysShareSlots(t *testing.T) {
 		}
 	}
 	for _, key := range []string{
-		tasks.KeyOnline, tasks.KeyClients, tasks.KeyListeners, tasks.KeyDeparted, tasks.KeyEvents, tasks.KeySets, tasks.KeyAt("l1"),
+		tasks.KeyOnline, tasks.KeyClients, tasks.KeyListeners, tasks.KeyDeparted, tasks.KeyArrived, tasks.KeyEvents, tasks.KeySets, tasks.KeyAt("l1"),
 	} {
 		if slot(key) != slot("muster") {
 			t.Errorf("%s does not share the slot of the roll", key)

@@ -24,6 +24,7 @@ type Sweeper struct {
 	roll  *Roll
 	names []string
 	calm  time.Duration
+	spare string // a listener that is not swept; empty: none
 
 	mu    sync.Mutex
 	since time.Time // of the first answer after the last failure; zero if none yet
@@ -38,6 +39,10 @@ func NewSweeper(roll *Roll, names []string, calm time.Duration) *Sweeper {
 	}
 	return &Sweeper{roll: roll, names: names, calm: calm}
 }
+
+// Spare has the sweep pass over the listener that sweeps: one that was asleep for longer
+// than its lease finds that ended, and its hosts are still connected to it.
+func (s *Sweeper) Spare(listener string) { s.spare = listener }
 
 // Broken says that Redis did not answer this process.
 func (s *Sweeper) Broken() {
@@ -90,6 +95,9 @@ func (s *Sweeper) Sweep(ctx context.Context) (swept []string, err error) {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
 	for _, listener := range ended {
+		if listener == s.spare {
+			continue
+		}
 		gone, err := s.sweepOne(ctx, listener)
 		if err != nil {
 			return swept, err

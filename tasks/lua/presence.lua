@@ -6,7 +6,9 @@
 --       then one change or more: 'on' | 'hold', host, udp address, client
 --                                'off', host, '', ''
 --
---   on    the host has connected here: the newest connection holds it
+--   on    the host has connected here: the newest connection holds it. From a listener
+--         whose lease has ended it is no more than a hold: it may come so late that who
+--         holds the host has a newer connection
 --   hold  the host is still connected here: whoever holds it may keep it
 --   off   the host has no connection here any more
 --
@@ -103,7 +105,7 @@ local function on(host, address, kind, newest)
       end
       return reply('refused', holder)
     end
-    if not newest then
+    if not (newest and live(me)) then
       if single then
         return reply('refused', holder)
       end
