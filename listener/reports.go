@@ -25,7 +25,7 @@ const (
 func (s *Server) writeReports(ctx context.Context, batch []report) {
 	reports := make([]tasks.Report, 0, len(batch))
 	for _, r := range batch {
-		if r.r.Number == "" || r.r.RCC == int(wire.RCCUnreadable) {
+		if r.r.Number == "" {
 			s.stats.Unreadable.Add(1)
 			continue
 		}
@@ -36,6 +36,9 @@ func (s *Server) writeReports(ctx context.Context, batch []report) {
 		s.insist(ctx, "reports not written", func() error {
 			got, err := s.store.Report(ctx, reports)
 			if err != nil {
+				return err
+			}
+			if err := s.store.Remind(ctx, got.Again...); err != nil {
 				return err
 			}
 			written = true

@@ -18,7 +18,7 @@ func (r *Roll) Arrived(ctx context.Context, hosts []string) error {
 	waits := make([]*redis.IntCmd, len(hosts))
 	_, err := r.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, host := range hosts {
-			waits[i] = p.Exists(ctx, KeyHost(host, "waiting"))
+			waits[i] = p.Exists(ctx, KeyWaiting(host))
 		}
 		now = p.Time(ctx)
 		return nil

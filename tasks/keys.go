@@ -13,7 +13,6 @@ func Keys() []KeyInfo {
 		{KeyListeners, "zset", "listener, worker", "all", "none: an entry goes when its lease has ended"},
 		{KeyAt("<listener>"), "set", "listener, worker", "listener, worker", "none: swept when the lease has ended"},
 		{KeyDeparted, "zset", "listener, worker", "listener, worker", "none: an entry goes once the host's keys are deleted"},
-		{KeyArrived, "zset", "listener, worker", "worker", "none: an entry goes once the host is told"},
 		{KeyEvents, "stream", "all", "anyone", "capped at about 100,000 entries"},
 		{KeySets, "zset", "worker", "worker", "none: an entry goes once the set's keys have expired"},
 		{KeyDue, "zset", "worker, listener, muster cancel", "worker", "none: an entry goes when nothing is left to do for the set"},
@@ -48,7 +47,6 @@ const (
 	KeyClients   = "{muster}:clients"
 	KeyListeners = "{muster}:listeners"
 	KeyDeparted  = "{muster}:departed"
-	KeyArrived   = "{muster}:arrived"
 	KeyEvents    = "{muster}:events"
 	KeySets      = "{muster}:sets"
 	KeyDue       = "{muster}:due"

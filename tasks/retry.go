@@ -68,6 +68,9 @@ func (s *Store) sends(ctx context.Context, n Number, mode string, hosts []string
 // Remind has a worker look after sets at once: a host has asked to be sent the number
 // again.
 func (s *Store) Remind(ctx context.Context, sets ...Number) error {
+	if len(sets) == 0 {
+		return nil
+	}
 	names := make([]string, len(sets))
 	for i, n := range sets {
 		names[i] = string(n)

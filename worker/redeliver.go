@@ -107,7 +107,7 @@ func (r *redeliverer) sendAgain(ctx context.Context, l tasks.Ledger) (next time.
 			"task": string(l.Number), "request": l.Request, "datagrams": datagrams,
 		}).Info("task number sent again")
 	}
-	return next, errors.Join(err, r.push(ctx, "start", l.Number, out.agents))
+	return next, errors.Join(err, r.push(ctx, tasks.PushStart, l.Number, out.agents))
 }
 
 // giveUp ends hosts that have used up their sends. That is recorded first: an event may
@@ -162,7 +162,7 @@ func (r *redeliverer) cancel(ctx context.Context, now time.Time, l tasks.Ledger)
 		return nil
 	})
 	if err == nil {
-		err = r.push(ctx, "cancel", l.Number, out.agents)
+		err = r.push(ctx, tasks.PushCancel, l.Number, out.agents)
 	}
 	return r.cancelAgain(now, l), err
 }
@@ -180,7 +180,7 @@ func (r *redeliverer) cancelAgain(now time.Time, l tasks.Ledger) time.Time {
 }
 
 // push has agents told over their connections, by the listeners that hold these.
-func (d *dispatcher) push(ctx context.Context, action string, n tasks.Number, agents map[string][]string) error {
+func (d *dispatcher) push(ctx context.Context, action tasks.PushAction, n tasks.Number, agents map[string][]string) error {
 	for listener, hosts := range agents {
 		if err := d.roll.Push(ctx, listener, tasks.Push{Action: action, Number: n, Hosts: hosts}); err != nil {
 			return err
