@@ -363,22 +363,28 @@ func (d *dispatcher) awaitListeners(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		view, err := d.roll.View(ctx)
+		running, all, err := d.listeners(ctx)
 		if err != nil {
 			return err
 		}
-		all, err := d.roll.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		if len(all) == 0 && time.Since(began) > listenersFirst {
+		if all == 0 && time.Since(began) > listenersFirst {
 			return nil
 		}
-		if good++; len(all) == 0 || view.Listeners() < len(all) {
+		if good++; all == 0 || running < all {
 			good = 0
 		}
 	}
 	return nil
+}
+
+// listeners counts the listeners whose lease runs, and all that have one.
+func (d *dispatcher) listeners(ctx context.Context) (running, all int, err error) {
+	view, err := d.roll.View(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	leases, err := d.roll.Leases(ctx)
+	return view.Listeners(), len(leases), err
 }
 
 // addressOf is where a host is told whose id is an IP address, as it was in the old
