@@ -171,12 +171,13 @@ type Lookup struct {
 
 // Set is a task set as a host gets it.
 type Set struct {
-	Number   Number
-	Found    bool      // false: there is no such set for this host; the rest is then empty
-	Commands []Command // in the order in which they run
-	Request  string
-	Timeout  time.Duration
-	Deadline time.Time // by Redis's clock
+	Number    Number
+	Found     bool      // false: there is no such set for this host; the rest is then empty
+	Cancelled bool      // with Found false: there was one, and it was cancelled for this host
+	Commands  []Command // in the order in which they run
+	Request   string
+	Timeout   time.Duration
+	Deadline  time.Time // by Redis's clock
 }
 
 // Find answers look-ups, in their order, in one round trip.
@@ -212,6 +213,7 @@ func (s *Store) Find(ctx context.Context, lookups []Lookup) ([]Set, error) {
 		h := heads[l.Number]
 		commands := h.commands.Val()
 		if state == "" || state == Cancelled || len(commands) == 0 || h.meta.Err() != nil {
+			sets[i].Cancelled = state == Cancelled
 			continue
 		}
 		meta := func(i int) string {

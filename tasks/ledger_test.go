@@ -130,7 +130,7 @@ func TestFind(t *testing.T) {
 		Commands: []tasks.Command{{Line: "c", Priority: 1}},
 	}
 	want := []tasks.Set{
-		{Number: "AC3"}, {Number: "AC4"}, {Number: "AC5"}, set1, set1, {Number: "AC1"}, {Number: "AC1"}, set2, {Number: "AC-none"},
+		{Number: "AC3"}, {Number: "AC4"}, {Number: "AC5"}, set1, set1, {Number: "AC1", Cancelled: true}, {Number: "AC1"}, set2, {Number: "AC-none"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("found\n%+v\nwant\n%+v", got, want)
