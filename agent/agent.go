@@ -11,6 +11,8 @@
 //
 //	datagram or push ─> look-up ─> none: answer 2
 //	                       │
+//	                       ├─> cancelled: answer 1, end what runs of it
+//	                       │
 //	                       ├─> known request: answer 1
 //	                       │
 //	                       └─> accepted in the journal: answer 1, report received
