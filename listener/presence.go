@@ -17,7 +17,9 @@ import (
 type change struct {
 	kind    tasks.ChangeKind // empty for info and for duplicate
 	ss      *session
-	reason  string // Off
+	at      time.Time // On: when it connected
+	late    bool      // On: it was tried as a Hold
+	reason  string    // Off
 	answer  chan joined
 	info    *tasks.Info
 	refused bool // another instance is connected here
@@ -29,11 +31,20 @@ type joined struct {
 	refused string    // the reason; empty if it is let in
 }
 
-// changeSize is about what a change takes in memory.
-const changeSize = 200
+// About what a change takes in memory. One that says that a host has connected also
+// keeps the session, which may have ended long before Redis is back.
+const (
+	changeSize = 200
+	onSize     = 1200
+)
+
+// lateAfter is how long a connection counts as a host's newest before Redis has it.
+// The host of one that comes later may have another elsewhere: agents give up after
+// 30 s, and what is under way in the network may be older than it looks here.
+const lateAfter = 5 * time.Second
 
 func (s *Server) putOn(ss *session, answer chan joined) {
-	s.changes.put(change{kind: tasks.On, ss: ss, answer: answer}, changeSize)
+	s.changes.put(change{kind: tasks.On, ss: ss, at: time.Now(), answer: answer}, onSize)
 }
 
 func (s *Server) putOff(ss *session, reason string) {
@@ -44,7 +55,7 @@ func (s *Server) putDuplicate(ss *session) {
 	s.changes.put(change{ss: ss, refused: true}, changeSize)
 }
 
-func (s *Server) putInfo(ss *session, m wire.Info, size int) {
+func (s *Server) offerInfo(ctx context.Context, ss *session, m wire.Info, size int) error {
 	fields := map[string]string{"hostname": m.Hostname, "mac": m.MAC}
 	for name, value := range map[string]string{"os": m.OS, "arch": m.Arch, "version": m.Version} {
 		if value != "" {
@@ -55,7 +66,8 @@ func (s *Server) putInfo(ss *session, m wire.Info, size int) {
 		tags, _ := json.Marshal(m.Tags) // strings always have a JSON form
 		fields["tags"] = string(tags)
 	}
-	s.changes.put(change{ss: ss, info: &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}}, changeSize+size)
+	info := &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}
+	return s.changes.offer(ctx, change{ss: ss, info: info}, changeSize+size)
 }
 
 // writeChanges writes a batch. A change of presence that follows information of the
@@ -77,13 +89,11 @@ func (s *Server) writeChanges(ctx context.Context, batch []change) {
 
 func (s *Server) writePart(ctx context.Context, part []change) {
 	var presence []change
-	var changes []tasks.Change
 	var infos []tasks.Info
 	for _, c := range part {
 		switch {
 		case c.kind != "":
 			presence = append(presence, c)
-			changes = append(changes, tasks.Change{Kind: c.kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client})
 		case c.info != nil:
 			infos = append(infos, *c.info)
 		case c.refused:
@@ -93,22 +103,20 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 	defer func() {
 		for _, c := range presence {
 			if c.kind == tasks.Off {
-				s.members.left(c.ss.host)
+				s.members.departed(c.ss.host)
 			}
 		}
 	}()
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {
-		changed, now, err = s.roll.Apply(ctx, s.cfg.ID, changes)
+		changed, now, err = s.roll.Apply(ctx, s.cfg.ID, s.asOfNow(presence))
 		return err
 	})
-	if len(changed) != len(changes) {
+	if len(changed) != len(presence) {
 		// This listener stops, and its lease will end; or the roll itself is broken.
 		for _, c := range presence {
-			if c.answer != nil {
-				c.answer <- joined{now, "the roll can't be written"}
-			}
+			c.reply(joined{now, "the roll can't be written"})
 		}
 		return
 	}
@@ -116,9 +124,38 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 	for i, c := range presence {
 		departures = append(departures, s.settle(c, changed[i], now)...)
 	}
+	s.noteArrivals(presence, changed)
 	s.insist(ctx, "keys of hosts not written", func() error {
 		return s.roll.Depart(ctx, s.cfg.OfflineDelete, departures, infos)
 	})
+}
+
+// asOfNow is the changes as they are to be tried now. A connection that has ended, or
+// that is old, is not the newest of its host any more: while Redis was away, or this
+// process asleep, the host may have connected elsewhere, and must not be taken from
+// there.
+func (s *Server) asOfNow(presence []change) []tasks.Change {
+	changes := make([]tasks.Change, len(presence))
+	for i, c := range presence {
+		kind := c.kind
+		if kind == tasks.On && (time.Since(c.at) > s.pace.late || c.ss.isClosed()) {
+			kind, presence[i].late = tasks.Hold, true
+		}
+		changes[i] = tasks.Change{Kind: kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client}
+	}
+	return changes
+}
+
+// reply answers an agent that has said hello. It never waits: one answer is enough,
+// and the first counts.
+func (c change) reply(j joined) {
+	if c.answer == nil {
+		return
+	}
+	select {
+	case c.answer <- j:
+	default:
+	}
 }
 
 // settle does what the roll's verdict on a change asks for.
@@ -142,12 +179,14 @@ func (s *Server) settle(c change, got tasks.Changed, now time.Time) []tasks.Depa
 			c.ss.close("connected to " + got.Holder)
 			return nil
 		}
-		c.answer <- joined{now, "another instance of this id is connected to " + got.Holder}
+		reason := "another instance of this id is connected to " + got.Holder
+		if c.late {
+			reason = "it is connected to " + got.Holder + " by now"
+		}
+		c.reply(joined{now, reason})
 		return nil
 	}
-	if c.answer != nil {
-		c.answer <- joined{now: now}
-	}
+	c.reply(joined{now: now})
 	return nil
 }
 
@@ -160,24 +199,26 @@ func (s *Server) recordDuplicate(ctx context.Context, ss *session) {
 	})
 }
 
-// insist tries until it works, ctx ends, or Redis says that it never will.
+// insist tries until it works, ctx ends, or Redis says that it never will. failed is
+// what the log then says, different for each part of the work.
 func (s *Server) insist(ctx context.Context, failed string, try func() error) {
 	const least, most = 50 * time.Millisecond, 2 * time.Second
 	for pause := least; ; pause = min(2*pause, most) {
 		err := try()
 		if err == nil {
-			s.redisUp.yes()
+			s.redisUp.yes(failed)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if !script.Transient(err) {
+			s.redisUp.yes(failed)
 			s.log.WithError(err).Error(failed)
 			s.stats.Failed.Add(1)
 			return
 		}
-		s.redisUp.no(err)
+		s.redisUp.no(failed, err)
 		select {
 		case <-ctx.Done():
 			return
