@@ -41,7 +41,7 @@ func leaseOf(t *testing.T, rdb *redis.Client, listener string) time.Duration {
 func TestStopInGoodOrder(t *testing.T) {
 	t.Parallel()
 	rs := redistest.Open(t)
-	a, b := start(t, rs, Config{ID: "a", Drain: time.Minute}), start(t, rs, Config{ID: "b"})
+	a, b := start(t, rs, Config{ID: "a", Drain: time.Minute}, slow), start(t, rs, Config{ID: "b"})
 	set(t, rs, "AC1", "web-1", "127.0.10.1")
 	old := a.old("127.0.10.1")
 	agent, _ := a.agent("web-1", "i1")
@@ -75,6 +75,9 @@ func TestStopInGoodOrder(t *testing.T) {
 	if w.Refused != "" {
 		t.Fatalf("refused: %s", w.Refused)
 	}
+	// Its lease is about to end, and would with no host of it back.
+	soon := time.Now().Add(5 * time.Second).UnixMilli()
+	rs.Client.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: float64(soon), Member: "a"})
 	old.say(wire.Answer{Task: "AC1", RCC: wire.RCCReceived}) // in the last moment
 	agent.closed()
 	a.stop()
@@ -91,7 +94,7 @@ func TestStopInGoodOrder(t *testing.T) {
 	if got := rs.Client.SMembers(ctx, tasks.KeyAt("a")).Val(); !slices.Equal(got, []string{"127.0.10.1"}) {
 		t.Errorf("in the set are %q", got)
 	}
-	if left := leaseOf(t, rs.Client, "a"); left < tasks.LeaseTime-5*time.Second {
+	if left := leaseOf(t, rs.Client, "a"); left < 6*time.Second {
 		t.Errorf("the lease runs for %v, and was to be renewed", left)
 	}
 	for host, n := range map[string]int{"127.0.10.1": 1, "web-1": 1, "web-2": 2} {
@@ -204,6 +207,52 @@ func TestStopReadsWhatIsThere(t *testing.T) {
 	if confirmed != sets {
 		t.Errorf("confirmed up to %d, want %d", confirmed, sets)
 	}
+}
+
+// What is read and not yet written when the listener stops is written.
+func TestStopWritesWhatWaits(t *testing.T) {
+	t.Parallel()
+	rs := redistest.OpenReal(t)
+	a := start(t, rs, Config{ID: "a", Drain: time.Millisecond}, slow)
+	old, leaving := a.old("127.0.10.4"), a.old("127.0.10.5")
+	a.on("127.0.10.4")
+	a.on("127.0.10.5")
+	a.hears()
+	set(t, rs, "AC1", "127.0.10.4")
+	set(t, rs, "AC2", "127.0.10.4")
+	if err := rs.Client.Do(ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	// The first of each is under way to Redis, the others wait for that.
+	for i, number := range []string{"AC1", "AC2"} {
+		old.say(wire.Answer{Task: number, RCC: wire.RCCReceived})
+		old.say(wire.Info{Hostname: number})
+		redistest.Eventually(t, number+" is being written", func() bool {
+			a.reports.mu.Lock()
+			defer a.reports.mu.Unlock()
+			return a.reports.busy && len(a.reports.items) == i
+		})
+	}
+	leaving.conn.Close()
+	redistest.Eventually(t, "its end is seen", func() bool { return a.connections("127.0.10.5") == 0 })
+	a.end()
+	channel := tasks.ChannelFor("a")
+	redistest.Eventually(t, "all is read, and it serves no more", func() bool {
+		return rs.Client.PubSubNumSub(ctx, channel).Val()[channel] == 0
+	})
+	if err := rs.Client.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	for _, number := range []tasks.Number{"AC1", "AC2"} {
+		if got := a.state(number, "127.0.10.4"); got != tasks.Acknowledged {
+			t.Errorf("%s: %s", number, got)
+		}
+	}
+	if got := rs.Client.HGet(ctx, tasks.KeyHost("127.0.10.4", "info"), "hostname").Val(); got != "AC2" {
+		t.Errorf("it told its name last as %q", got)
+	}
+	a.off("127.0.10.5")
 }
 
 // A peer that does not stop talking does not keep the listener from its end.
