@@ -209,50 +209,58 @@ func TestStopReadsWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is read and not yet written when the listener stops is written.
+// What is read and not yet written when the listener stops is written, of each kind.
 func TestStopWritesWhatWaits(t *testing.T) {
 	t.Parallel()
-	rs := redistest.OpenReal(t)
-	a := start(t, rs, Config{ID: "a", Drain: time.Millisecond}, slow)
-	old, leaving := a.old("127.0.10.4"), a.old("127.0.10.5")
-	a.on("127.0.10.4")
-	a.on("127.0.10.5")
-	a.hears()
-	set(t, rs, "AC1", "127.0.10.4")
-	set(t, rs, "AC2", "127.0.10.4")
-	if err := rs.Client.Do(ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err(); err != nil {
-		t.Fatal(err)
+	const ip = "127.0.10.4"
+	waits := func(g *gather[report], n int) bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.busy && len(g.items) == n
 	}
-	// The first of each is under way to Redis, the others wait for that.
-	for i, number := range []string{"AC1", "AC2"} {
-		old.say(wire.Answer{Task: number, RCC: wire.RCCReceived})
-		old.say(wire.Info{Hostname: number})
-		redistest.Eventually(t, number+" is being written", func() bool {
-			a.reports.mu.Lock()
-			defer a.reports.mu.Unlock()
-			return a.reports.busy && len(a.reports.items) == i
+	for name, c := range map[string]struct {
+		say  func(r *running, h *host)
+		want func(r *running) bool
+	}{
+		"reports": {func(r *running, h *host) {
+			for i, number := range []string{"AC1", "AC2"} { // the second waits for the first
+				h.say(wire.Answer{Task: number, RCC: wire.RCCReceived})
+				redistest.Eventually(t, number+" is under way", func() bool { return waits(r.reports, i) })
+			}
+		}, func(r *running) bool {
+			return r.state("AC1", ip) == tasks.Acknowledged && r.state("AC2", ip) == tasks.Acknowledged
+		}},
+		"changes": {func(r *running, h *host) {
+			h.say(wire.Info{Hostname: "pc"})
+			redistest.Eventually(t, "it is heard", func() bool { return r.Stats().Infos.Load() == 1 })
+			h.conn.Close()
+			redistest.Eventually(t, "its end is seen", func() bool { return r.connections(ip) == 0 })
+		}, func(r *running) bool { return r.place(ip) == "" && len(r.events(ip)) == 2 }},
+	} {
+		rs := redistest.OpenReal(t)
+		a := start(t, rs, Config{ID: "a", Drain: time.Millisecond}, slow)
+		set(t, rs, "AC1", ip)
+		set(t, rs, "AC2", ip)
+		h := a.old(ip)
+		a.on(ip)
+		a.hears()
+		if err := rs.Client.Do(ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.say(a, h)
+		a.end()
+		channel := tasks.ChannelFor("a")
+		redistest.Eventually(t, "all is read, and it serves no more", func() bool {
+			return rs.Client.PubSubNumSub(ctx, channel).Val()[channel] == 0
 		})
-	}
-	leaving.conn.Close()
-	redistest.Eventually(t, "its end is seen", func() bool { return a.connections("127.0.10.5") == 0 })
-	a.end()
-	channel := tasks.ChannelFor("a")
-	redistest.Eventually(t, "all is read, and it serves no more", func() bool {
-		return rs.Client.PubSubNumSub(ctx, channel).Val()[channel] == 0
-	})
-	if err := rs.Client.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
-		t.Fatal(err)
-	}
-	a.stop()
-	for _, number := range []tasks.Number{"AC1", "AC2"} {
-		if got := a.state(number, "127.0.10.4"); got != tasks.Acknowledged {
-			t.Errorf("%s: %s", number, got)
+		if err := rs.Client.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		a.stop()
+		if !c.want(a) {
+			t.Errorf("%s: not all is written", name)
 		}
 	}
-	if got := rs.Client.HGet(ctx, tasks.KeyHost("127.0.10.4", "info"), "hostname").Val(); got != "AC2" {
-		t.Errorf("it told its name last as %q", got)
-	}
-	a.off("127.0.10.5")
 }
 
 // A peer that does not stop talking does not keep the listener from its end.
