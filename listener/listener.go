@@ -161,6 +161,7 @@ type Server struct {
 	arrivals arrivals
 	redisUp  outage // whether Redis works, said once a change
 	sweeper  *tasks.Sweeper
+	clock    clock // of the goroutine that writes changes, once it runs
 
 	ending  atomic.Bool // connections are read for the last time
 	settled atomic.Bool // the hosts of a predecessor have had the time to come back
@@ -237,6 +238,7 @@ func (s *Server) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
+	s.clock.set(view.Now())
 	if err := s.checkID(ctx, view); err != nil {
 		return err
 	}

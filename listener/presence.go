@@ -18,7 +18,6 @@ type change struct {
 	kind    tasks.ChangeKind // empty for info and for duplicate
 	ss      *session
 	at      time.Time // On: when it connected
-	late    bool      // On: it was tried as a Hold
 	reason  string    // Off
 	answer  chan joined
 	info    *tasks.Info
@@ -120,6 +119,9 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 		}
 		return
 	}
+	if len(changed) > 0 {
+		s.clock.set(now)
+	}
 	var departures []tasks.Departure
 	for i, c := range presence {
 		departures = append(departures, s.settle(c, changed[i], now)...)
@@ -130,21 +132,34 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 	})
 }
 
-// asOfNow is the changes as they are to be tried now. A connection that has ended, or
-// that is old, is not the newest of its host any more: while Redis was away, or this
-// process asleep, the host may have connected elsewhere, and must not be taken from
-// there.
+// asOfNow is the changes as they are to be tried now. While Redis was away, or this
+// process asleep, a host may have connected elsewhere, and must not be taken from there:
+// a connection that has ended is not its newest any more, and one that Redis gets to
+// know late is not either.
 func (s *Server) asOfNow(presence []change) []tasks.Change {
 	changes := make([]tasks.Change, len(presence))
 	for i, c := range presence {
-		kind := c.kind
-		if kind == tasks.On && (time.Since(c.at) > s.pace.late || c.ss.isClosed()) {
-			kind, presence[i].late = tasks.Hold, true
+		changes[i] = tasks.Change{Kind: c.kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client}
+		if c.kind != tasks.On {
+			continue
 		}
-		changes[i] = tasks.Change{Kind: kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client}
+		changes[i].Until = s.clock.of(c.at).Add(s.pace.late)
+		if c.ss.isClosed() {
+			changes[i].Kind = tasks.Hold
+		}
 	}
 	return changes
 }
+
+// clock knows the time by Redis's clock. It is never ahead of it, but for what the two
+// clocks differ in speed since Redis last told its time.
+type clock struct{ redis, here time.Time }
+
+// set says that it was now by Redis's clock some moment before.
+func (c *clock) set(now time.Time) { c.redis, c.here = now, time.Now() }
+
+// of is what Redis's clock showed at a moment of this machine's.
+func (c *clock) of(t time.Time) time.Time { return c.redis.Add(t.Sub(c.here)) }
 
 // reply answers an agent that has said hello. It never waits: one answer is enough,
 // and the first counts.
@@ -180,7 +195,7 @@ func (s *Server) settle(c change, got tasks.Changed, now time.Time) []tasks.Depa
 			return nil
 		}
 		reason := "another instance of this id is connected to " + got.Holder
-		if c.late {
+		if time.Since(c.at) > s.pace.late {
 			reason = "it is connected to " + got.Holder + " by now"
 		}
 		c.reply(joined{now, reason})

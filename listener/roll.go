@@ -25,8 +25,8 @@ type pace struct {
 	renew time.Duration
 	// The hosts of a predecessor of the same id have this long to come back.
 	grace time.Duration
-	// A connection that the roll gets to know later than this is not taken for the newest
-	// of its host.
+	// A connection that Redis gets to know later than this is not taken for the newest of
+	// its host.
 	late time.Duration
 }
 
