@@ -14,9 +14,16 @@ import (
 type trouble struct {
 	log logrus.FieldLogger
 
-	mu sync.Mutex
-	of map[*outage]bool // the parts that are in it
+	on atomic.Bool // it was told of, and its end was not
+
+	mu    sync.Mutex
+	of    map[*outage]bool // the parts that are in it
+	clear time.Time        // since when none is
 }
+
+// settled is how long no part may have failed before the end is told: they find out one
+// after another that Redis is back, and one may do so with a connection that is broken.
+const settled = time.Second
 
 // part returns what one part of the worker tells of its failures.
 func (t *trouble) part(what string) *outage { return &outage{all: t, what: what} }
@@ -27,7 +34,7 @@ func (t *trouble) begin(o *outage, err error) {
 	if t.of == nil {
 		t.of = map[*outage]bool{}
 	}
-	if len(t.of) == 0 {
+	if !t.on.Swap(true) {
 		t.log.WithError(err).WithField("what", o.what).Warn("can't reach Redis or can't work with it, trying on")
 	}
 	t.of[o] = true
@@ -37,6 +44,18 @@ func (t *trouble) end(o *outage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if delete(t.of, o); len(t.of) == 0 {
+		t.clear = time.Now()
+	}
+}
+
+// settle tells the end of it when no part has failed for a while.
+func (t *trouble) settle() {
+	if !t.on.Load() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.of) == 0 && time.Since(t.clear) >= settled && t.on.Swap(false) {
 		t.log.Info("Redis works again")
 	}
 }
@@ -68,11 +87,12 @@ func (o *outage) failed(ctx context.Context, err error) {
 	o.wait = min(2*o.wait, mostWait)
 }
 
-// over notes a success.
+// over notes a success. It is called with each one.
 func (o *outage) over() {
 	if o.on.Swap(false) {
 		o.all.end(o)
 	}
+	o.all.settle()
 }
 
 // pause waits for d or for the end of ctx.

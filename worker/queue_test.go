@@ -30,6 +30,16 @@ func TestOutage(t *testing.T) {
 			t.Errorf("waited %v", waited)
 		}
 		o.over()
+		time.Sleep(settled / 2)
+		o.failed(t.Context(), errors.New("refused")) // it was not over yet
+		o.over()
+		time.Sleep(settled - time.Millisecond)
+		o.over()
+		if n := len(hook.AllEntries()); n != 1 {
+			t.Errorf("%d lines before it is settled", n)
+		}
+		time.Sleep(time.Millisecond)
+		o.over()
 		o.over()
 		entries := hook.AllEntries()
 		if len(entries) != 2 || entries[0].Level != logrus.WarnLevel || entries[0].Data["what"] != "requests" ||
