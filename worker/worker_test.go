@@ -181,7 +181,11 @@ func TestRedisAway(t *testing.T) {
 		}
 		return n
 	}
-	warned := func() int { return logged(func(e *logrus.Entry) bool { return e.Level <= logrus.WarnLevel && e.Message != "Redis has lost what it held" }) } // whoever warns
+	warned := func() int {
+		return logged(func(e *logrus.Entry) bool {
+			return e.Level <= logrus.WarnLevel && e.Message != "Redis has lost what it held"
+		})
+	} // whoever warns
 	over := func() int { return logged(func(e *logrus.Entry) bool { return e.Message == "Redis works again" }) }
 	for outage := 1; outage <= 2; outage++ {
 		redistest.Eventually(t, "the outage is logged", func() bool { return warned() == outage })
