@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,29 +32,31 @@ func TestHeardOf(t *testing.T) {
 	}
 }
 
-// A set that was cancelled before its hosts were written says so, and not that nobody is
-// online.
-func TestReportOfSetCancelledEarly(t *testing.T) {
+// A dispatch whose set is cancelled before its hosts are written ends with that, and
+// does not say that nobody is online.
+func TestDispatchCancelledEarly(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Open(t)
-	store := tasks.NewStore(srv.Client, tasks.StoreConfig{})
-	_, err := store.Prepare(t.Context(), "r1", tasks.Request{
-		Key: "AC1", Commands: []tasks.Command{{Line: "a"}}, Timeout: time.Second, Deadline: time.Hour,
+	ctx, store := t.Context(), tasks.NewStore(srv.Client, tasks.StoreConfig{})
+	request := tasks.Request{
+		Key: "AC1", Hosts: []string{"web-1"}, Commands: []tasks.Command{{Line: "a"}}, Timeout: time.Second, Deadline: time.Hour,
+	}
+	var worker sync.WaitGroup
+	defer worker.Wait()
+	worker.Go(func() { // takes the job, and is cancelled on the way
+		redistest.Eventually(t, "the job", func() bool {
+			job, err := srv.Client.LIndex(ctx, "asynq:{"+tasks.JobQueue+"}:pending", 0).Result()
+			if err == nil {
+				_, err = store.Prepare(ctx, job, request)
+			}
+			return err == nil && store.Cancel(ctx, "AC1") == nil
+		})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Cancel(t.Context(), "AC1"); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
 	d := newDelivery(srv.Client, nil, &printer{w: bufio.NewWriter(&out)})
-	l, err := store.Ledger(t.Context(), "AC1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = d.reportEnd(t.Context(), l)
-	if s, _ := read(err); s != statusCancelled || strings.TrimSpace(out.String()) != "AC1  cancelled before it had a host" {
-		t.Errorf("status %d, %q", s, out.String())
+	d.patience = 20 * time.Second
+	err := d.run(ctx, request)
+	if s, _ := read(err); s != statusCancelled || out.String() != "AC1  cancelled before it had a host\n" {
+		t.Errorf("%v, %q", err, out.String())
 	}
 }
