@@ -117,8 +117,12 @@ func TestArrivalsOfTheLastMoment(t *testing.T) {
 		defer log.mu.Unlock()
 		return log.tries > 0
 	})
+	a.hears()
 	a.end()
-	redistest.Eventually(t, "it reads for the last time", a.ending.Load)
+	channel := tasks.ChannelFor("a")
+	redistest.Eventually(t, "it serves no more", func() bool {
+		return rs.Client.PubSubNumSub(ctx, channel).Val()[channel] == 0
+	})
 	log.mu.Lock()
 	log.broken = false
 	log.mu.Unlock()
@@ -166,8 +170,8 @@ func TestDoesNotSweepItself(t *testing.T) {
 		redistest.Eventually(t, "another is swept", func() bool {
 			return rs.Client.ZScore(ctx, tasks.KeyListeners, "dead").Err() == redis.Nil
 		})
-		if a.place("web-1") == "" {
-			t.Fatalf("its host is off after %d sweeps", i+1)
+		if got := a.events("web-1"); len(got) != 1 || a.place("web-1") == "" {
+			t.Fatalf("events %q after %d sweeps", got, i+1)
 		}
 	}
 }

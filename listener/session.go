@@ -19,7 +19,7 @@ import (
 const (
 	sendTimeout = 10 * time.Second // for a peer that does not read
 	sendRoom    = 4 << 20          // bytes that may wait for it
-	earlyMost   = 100              // pushes that may wait for the welcome
+	earlyRoom   = 8 << 10          // bytes of pushes that may wait for the welcome
 
 	// Before a connection counts as silent, or is closed because the listener stops, it
 	// is read once more for this long. What has arrived is then read, however late this
@@ -49,8 +49,7 @@ type session struct {
 	sending bool
 	closed  bool
 	answer  chan joined // joining, until there is an answer
-	welcome bool        // an agent has been welcomed: it may be sent pushes
-	early   []wire.Push // what came before that
+	welcome bool        // an agent has been welcomed; out is not sent before that
 }
 
 func newSession(srv *Server, conn net.Conn) *session {
@@ -234,25 +233,22 @@ func (ss *session) awaitRoll(ctx context.Context) (err error) {
 func (ss *session) greet(w wire.Welcome) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	ss.welcome, ss.answer = true, nil
-	out := wire.EncodeFrame(w)
-	for _, m := range ss.early {
-		out = append(out, wire.EncodeFrame(m)...)
-	}
-	ss.early = nil
-	ss.sendLocked(out)
+	early := ss.out
+	ss.welcome, ss.answer, ss.out = true, nil, nil
+	ss.sendLocked(append(wire.EncodeFrame(w), early...))
 }
 
 // push sends a push to an agent, not before its welcome: that is the first thing it
 // hears. Of too many that come before it the last are lost, as pushes may be.
 func (ss *session) push(m wire.Push) {
+	frame := wire.EncodeFrame(m)
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	switch {
 	case ss.welcome:
-		ss.sendLocked(wire.EncodeFrame(m))
-	case len(ss.early) < earlyMost:
-		ss.early = append(ss.early, m)
+		ss.sendLocked(frame)
+	case !ss.closed && len(ss.out)+len(frame) <= earlyRoom:
+		ss.out = append(ss.out, frame...)
 	}
 }
 
@@ -349,7 +345,7 @@ func (ss *session) close(reason string) {
 	ss.mu.Lock()
 	if !ss.closed {
 		ss.closed, ss.reason = true, reason
-		ss.out, ss.early = nil, nil
+		ss.out = nil
 		if ss.answer != nil {
 			// Whoever waits for the roll would see the end of the connection only when
 			// Redis answers.

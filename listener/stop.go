@@ -56,6 +56,7 @@ type parts struct {
 // they are back by then, here or elsewhere, they were never offline. Else those who
 // sweep it say that they are.
 func (s *Server) stop(p parts) {
+	s.log.WithField("hosts", s.members.count()).Info("stopping, agents are asked to move")
 	select {
 	case <-s.members.move():
 	case <-time.After(s.cfg.Drain):

@@ -116,6 +116,7 @@ func Transient(err error) bool {
 	for _, now := range []string{
 		"LOADING", "READONLY", "OOM", "BUSY ", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF",
 		"NOAUTH", "WRONGPASS", "NOPERM", "NOREPLICAS", "MOVED", "ASK ", "UNBLOCKED", "NOSCRIPT", "ERR max number of clients",
+		"ERR Protocol error: unauthenticated", // too much for one who has not logged in
 	} {
 		// An error inside a script stands behind other words in some versions.
 		if strings.HasPrefix(text, now) || strings.Contains(text, "-"+now) {

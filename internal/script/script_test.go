@@ -183,6 +183,9 @@ func TestTransient(t *testing.T) {
 		{reply("WRONGPASS invalid username-password pair"), true},
 		{reply("NOPERM this user has no permissions"), true},
 		{reply("ERR max number of clients reached"), true},
+		{reply("ERR Protocol error: unauthenticated multibulk length"), true},
+		{reply("ERR Protocol error: unauthenticated bulk length"), true},
+		{reply("ERR Protocol error: invalid bulk length"), false},
 		{fmt.Errorf("store: %w", reply("LOADING Redis is loading the dataset in memory")), true},
 		{fmt.Errorf("store: %w", reply("WRONGTYPE Operation")), false},
 	} {
