@@ -33,6 +33,7 @@ type dispatcher struct {
 
 	// recovering reports whether Redis was away a moment ago.
 	recovering func() bool
+	emptied    emptied
 
 	// after is called when a step is done; an error cuts the run short there. Only
 	// tests set it.
@@ -344,41 +345,6 @@ func (d *dispatcher) enlist(ctx context.Context, r tasks.Request, deadline time.
 		return nil, nil
 	}
 	return offline, err
-}
-
-const (
-	listenersEvery = 100 * time.Millisecond
-	listenersGood  = 5 // looks in a row that find all leases running
-	// A Redis that has come back empty knows of no listener until the first renews its
-	// lease; when none has by then, there is none.
-	listenersFirst = tasks.LeaseTime/3 + time.Second
-)
-
-// awaitListeners waits, after Redis was away, until the listeners have renewed their
-// leases and said again who is connected, or have had the time for it. Without that
-// a fleet that was online throughout would be taken for offline, for good.
-func (d *dispatcher) awaitListeners(ctx context.Context) error {
-	began := time.Now()
-	for good := 0; good < listenersGood && d.recovering(); pause(ctx, listenersEvery) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		view, err := d.roll.View(ctx)
-		if err != nil {
-			return err
-		}
-		all, err := d.roll.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		if len(all) == 0 && time.Since(began) > listenersFirst {
-			return nil
-		}
-		if good++; len(all) == 0 || view.Listeners() < len(all) {
-			good = 0
-		}
-	}
-	return nil
 }
 
 // addressOf is where a host is told whose id is an IP address, as it was in the old

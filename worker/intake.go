@@ -64,8 +64,10 @@ type intake struct {
 	outage      *outage
 	retain      time.Duration // of finished jobs
 
-	joined     bool // the group is known to exist
-	own        bool // entries may be pending with this consumer
+	emptied    func() // called when Redis has lost what it held; may be nil
+	known      bool   // this consumer was in the group
+	joined     bool   // the group is known to exist
+	own        bool   // entries may be pending with this consumer
 	claimAfter time.Time
 	tidyAfter  time.Time
 }
@@ -138,8 +140,26 @@ func (in *intake) join(ctx context.Context) error {
 	if err := in.rdb.SAdd(ctx, allQueues, tasks.JobQueue).Err(); err != nil {
 		return fmt.Errorf("make the job queue known: %w", err)
 	}
+	if err := in.enter(ctx); err != nil {
+		return err
+	}
 	in.joined, in.own = true, true
 	in.claimAfter = time.Time{}
+	return nil
+}
+
+// enter makes this consumer known to the group. If it was, and is no longer, Redis has
+// been emptied.
+func (in *intake) enter(ctx context.Context) error {
+	made, err := in.rdb.XGroupCreateConsumer(ctx, tasks.KeyRequests, group, in.consumer).Result()
+	if err != nil {
+		return fmt.Errorf("join the group of workers: %w", err)
+	}
+	if in.known && made > 0 && in.emptied != nil {
+		in.log.Warn("Redis has lost what it held")
+		in.emptied()
+	}
+	in.known = true
 	return nil
 }
 

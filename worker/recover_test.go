@@ -1,6 +1,10 @@
 package worker
 
 import (
+	"testing/synctest"
+	"time"
+
+	"github.com/musterhq/muster/internal/redistest"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -51,4 +55,49 @@ func TestListenersAreAwaitedAfterAnOutage(t *testing.T) {
 	if got := counts(f.ledger("AC2")); got != "offline:1" {
 		t.Errorf("ledger %s, want the host offline", got)
 	}
+}
+
+// Redis is emptied under a running worker: the group, the name of the queue and the
+// scripts are made anew by themselves, and a fleet that is connected is not taken for
+// offline before its listener has said again that it is there.
+func TestRedisEmptied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	f.start(Config{})
+	f.event("task.sent", f.add("key", "AC1", "commands", `{"a":1}`))
+	f.rdb.FlushAll(ctx)
+	redistest.Eventually(t, "the worker has joined again", func() bool {
+		return f.rdb.Exists(ctx, tasks.KeyRequests).Val() == 1 && f.rdb.SIsMember(ctx, allQueues, tasks.JobQueue).Val()
+	})
+	id := f.add("key", "AC2", "commands", `{"a":1}`, "hosts", `["h1"]`)
+	redistest.Eventually(t, "the job is under way", func() bool { return f.rdb.ZScore(ctx, tasks.KeyJobs, id).Err() == nil })
+	f.online("h1", "agent i1", netip.MustParseAddrPort("127.0.0.1:9")) // as its listener does within 5 s
+	f.event("task.sent", id)
+	if got := counts(f.ledger("AC2")); got != "sent:1" {
+		t.Errorf("ledger %s", got)
+	}
+	f.drained()
+}
+
+func TestEmptiedIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var e emptied
+		start := time.Now()
+		e.wait(t.Context())
+		if time.Since(start) != 0 {
+			t.Error("waited for nothing")
+		}
+		e.note()
+		time.Sleep(time.Second)
+		e.wait(t.Context())
+		if got := time.Since(start); got != listenersFirst {
+			t.Errorf("waited until %v, want %v", got, listenersFirst)
+		}
+		e.wait(t.Context())
+		if got := time.Since(start); got != listenersFirst {
+			t.Errorf("waited once more, until %v", got)
+		}
+	})
 }

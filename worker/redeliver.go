@@ -14,6 +14,9 @@ import (
 
 const (
 	preparingAgain = time.Second // when a set is looked at again that is not open yet
+	// recoveringAgain is when a set is looked at again while listeners have yet to say,
+	// after an outage of Redis, that they are there: their hosts would pass for offline.
+	recoveringAgain = 500 * time.Millisecond
 	// waitingAgain is how often it is looked whether hosts that a set waits for are
 	// online. Listeners say when one comes; this finds those of whom it was not heard.
 	waitingAgain = 30 * time.Second
@@ -52,6 +55,11 @@ func (r *redeliverer) tend(ctx context.Context, now time.Time, member string) (t
 		return time.Time{}, nil
 	case l.Stage == tasks.Preparing:
 		return now.Add(preparingAgain), nil
+	}
+	if r.recovering() {
+		if running, all, err := r.listeners(ctx); err != nil || running < all {
+			return now.Add(recoveringAgain), err
+		}
 	}
 	var next time.Time
 	if l.Counts[tasks.Sent] > 0 {

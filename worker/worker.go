@@ -173,6 +173,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	sweeper := tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)
 	d := w.dispatcher(store, socket)
 	d.recovering = sweeper.Recovering
+	in.emptied = d.emptied.note
 	held := newJobs(w.cfg.Redis, w.cfg.Log, all.part("jobs"))
 	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)

@@ -1,0 +1,75 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+const (
+	listenersEvery = 100 * time.Millisecond
+	listenersGood  = 5 // looks in a row that find all leases running
+	// A Redis that has come back empty knows of no listener until it renews its lease,
+	// and nobody knows how many there are: when that time is over all have done it.
+	listenersFirst = tasks.LeaseTime/3 + time.Second
+)
+
+// emptied is when it was found that Redis had lost what it held. Its zero value says
+// that it has not.
+type emptied struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+// note says that it was found just now.
+func (e *emptied) note() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.at = time.Now()
+}
+
+// wait waits until all listeners have had the time to renew their leases since.
+func (e *emptied) wait(ctx context.Context) {
+	e.mu.Lock()
+	at := e.at
+	e.mu.Unlock()
+	if left := listenersFirst - time.Since(at); !at.IsZero() && left > 0 {
+		pause(ctx, left)
+	}
+}
+
+// awaitListeners waits, after Redis was away or emptied, until the listeners have
+// renewed their leases and said again who is connected, or have had the time for it.
+// Without that a fleet that was online throughout would be taken for offline, for good.
+func (d *dispatcher) awaitListeners(ctx context.Context) error {
+	d.emptied.wait(ctx)
+	began := time.Now()
+	for good := 0; good < listenersGood && d.recovering(); pause(ctx, listenersEvery) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		running, all, err := d.listeners(ctx)
+		if err != nil {
+			return err
+		}
+		if all == 0 && time.Since(began) > listenersFirst {
+			return nil
+		}
+		if good++; all == 0 || running < all {
+			good = 0
+		}
+	}
+	return ctx.Err()
+}
+
+// listeners counts the listeners whose lease runs, and all that have one.
+func (d *dispatcher) listeners(ctx context.Context) (running, all int, err error) {
+	view, err := d.roll.View(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	leases, err := d.roll.Leases(ctx)
+	return view.Listeners(), len(leases), err
+}
