@@ -136,8 +136,10 @@ func (p *Process) signal(s syscall.Signal) error {
 }
 
 // Memory is its resident memory, in bytes.
-func (p *Process) Memory() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+func (p *Process) Memory() (int64, error) { return residentMemory(p.Pid()) }
+
+func residentMemory(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -147,5 +149,5 @@ func (p *Process) Memory() (int64, error) {
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of %s", p.Name)
+	return 0, fmt.Errorf("no VmRSS of process %d", pid)
 }
