@@ -11,6 +11,8 @@
 //
 //	datagram or push ─> look-up ─> none: answer 2
 //	                       │
+//	                       ├─> cancelled: answer 1, end what runs of it
+//	                       │
 //	                       ├─> known request: answer 1
 //	                       │
 //	                       └─> accepted in the journal: answer 1, report received
@@ -99,9 +101,14 @@ type Agent struct {
 	drains  drains                  // pipes that outlived their command
 	session atomic.Pointer[session] // the connection reports go to; nil while there is none
 
+	unverified chan struct{} // holds one: there is a new connection, see verify
+	verified   chan struct{} // closed once verify is through for the first time
+	patience   time.Duration // how long what an earlier run has begun waits for that
+
 	mu       sync.Mutex
-	stopping bool               // no new look-up or set from here on
-	lookups  map[string]*lookup // by task number
+	stopping bool                      // no new look-up or set from here on
+	lookups  map[string]*lookup        // by task number
+	checks   map[string]chan<- checked // the same, of the questions of verify
 	running  map[setKey]context.CancelCauseFunc
 	work     sync.WaitGroup // look-ups and sets; added to under mu while not stopping
 	crowded  limiter        // of warnings that there are too many look-ups
@@ -136,9 +143,13 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: log, state: state, journal: j, udp: udp, clock: redisTime,
 		retryMin: 2 * time.Second, retryMax: 5 * time.Second,
-		slots:   make(chan struct{}, cfg.Parallel),
-		lookups: map[string]*lookup{},
-		running: map[setKey]context.CancelCauseFunc{},
+		slots:      make(chan struct{}, cfg.Parallel),
+		unverified: make(chan struct{}, 1),
+		verified:   make(chan struct{}),
+		patience:   10 * time.Second,
+		lookups:    map[string]*lookup{},
+		checks:     map[string]chan<- checked{},
+		running:    map[setKey]context.CancelCauseFunc{},
 	}
 	j.reported = a.wake
 	return a, nil
@@ -213,6 +224,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer unlink()
 	var link, receiver sync.WaitGroup
 	link.Go(func() { a.stayConnected(linked, func(m wire.Message) { a.obey(ctx, m) }) })
+	link.Go(func() { a.verify(ctx) })
 	receiver.Go(func() { a.receive(ctx) })
 
 	<-ctx.Done()

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -18,6 +19,7 @@ const (
 	dialTimeout    = 10 * time.Second
 	welcomeTimeout = 30 * time.Second
 	moveWithin     = time.Second
+	lastTry        = time.Second // for a connection that was begun before the old one ended
 
 	backOffFirst = 200 * time.Millisecond
 	backOffMost  = 15 * time.Second
@@ -27,8 +29,18 @@ const (
 )
 
 // plainDialer connects from ip, if ip is valid.
+//
+// A listener says nothing on a connection that has nothing to report, so silence
+// means nothing to the agent. That a listener's machine is gone, or the way to it, is
+// found out by the system: by what is not acknowledged (see dialer), and by probes
+// while nothing is on its way, which end the connection after 30 s without an answer.
+// A listener that is merely stopped is not noticed: its system goes on to acknowledge.
+// Its lease ends, others take its hosts off the roll, and once it goes on or is ended
+// the connection breaks. Nothing but a reading listener could tell the agent earlier.
 func plainDialer(ip netip.Addr) *net.Dialer {
-	d := &net.Dialer{Timeout: dialTimeout}
+	d := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
 	if ip.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))
 	}
@@ -83,12 +95,12 @@ func (a *Agent) stayConnected(ctx context.Context, obey func(wire.Message)) {
 // that the host is never away. next counts the servers tried; the error says why
 // there is no connection any more.
 func (a *Agent) attend(ctx context.Context, s *session, next int) (int, error) {
-	ended := a.start(ctx, s)
+	a.start(ctx, s)
 	failures := 0
 	for {
 		select {
-		case err := <-ended:
-			return next, err
+		case <-s.ended:
+			return next, s.why
 		case <-s.moving:
 		}
 		wait := rand.N(moveWithin)
@@ -96,16 +108,23 @@ func (a *Agent) attend(ctx context.Context, s *session, next int) (int, error) {
 			wait = backOff(failures, rand.Float64())
 		}
 		select {
-		case err := <-ended:
-			return next, err
+		case <-s.ended:
+			return next, s.why
 		case <-time.After(wait):
 		}
+		// Of several servers it is another one than that of s, but where none of the
+		// others answers its turn comes too: a fresh listener may be there by now.
 		server := a.cfg.Servers[next%len(a.cfg.Servers)]
 		next++
-		fresh, err := a.connect(ctx, server, s.obey)
+		fresh, err := a.connectBeside(ctx, s, server)
 		if err != nil {
 			if ctx.Err() != nil {
-				return next, <-ended
+				<-s.ended
+			}
+			select {
+			case <-s.ended:
+				return next, s.why
+			default:
 			}
 			// The old connection is still the best there is.
 			a.log.WithError(err).WithField("server", server).Warn("not moved, trying on")
@@ -114,29 +133,49 @@ func (a *Agent) attend(ctx context.Context, s *session, next int) (int, error) {
 			continue
 		}
 		failures = 0
-		freshEnded := a.start(ctx, fresh)
+		a.start(ctx, fresh)
 		s.stop(errors.New("moved"))
-		<-ended
-		s, ended = fresh, freshEnded
+		<-s.ended
+		s = fresh
 	}
 }
 
-// start lets s work, beginning with the questions that are open. The channel gets
-// why it ended.
-func (a *Agent) start(ctx context.Context, s *session) <-chan error {
-	ended := make(chan error, 1)
+// connectBeside is connect, while s is at work. If s ends meanwhile, the attempt has
+// only lastTry left: with s gone, a server that is slow to answer is not waited for.
+func (a *Agent) connectBeside(ctx context.Context, s *session, server string) (*session, error) {
+	own, giveUp := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer giveUp()
+	watch.Go(func() {
+		select {
+		case <-s.ended:
+			pause(own, lastTry)
+			giveUp()
+		case <-own.Done():
+		}
+	})
+	return a.connect(own, server, s.obey)
+}
+
+// start lets s work, beginning with the questions that are open, until s.ended is
+// closed.
+func (a *Agent) start(ctx context.Context, s *session) {
 	own, stop := context.WithCancelCause(ctx)
 	s.stop = stop
 	a.session.Store(s)
 	for _, number := range a.open() {
 		s.ask(wire.Lookup{Task: number})
 	}
+	select {
+	case a.unverified <- struct{}{}:
+	default:
+	}
 	go func() { // waited for by attend
-		err := s.run(own)
+		s.why = s.run(own)
 		a.session.CompareAndSwap(s, nil)
-		ended <- err
+		close(s.ended)
 	}()
-	return ended
 }
 
 // connect dials a server, says hello and waits for the welcome.

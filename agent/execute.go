@@ -10,7 +10,8 @@ import (
 	"github.com/musterhq/muster/wire"
 )
 
-// resume goes on with what the journal says is not over.
+// resume goes on with what the journal says is not over. It may have been cancelled
+// since: while there is hope to learn that soon, no command of it starts.
 func (a *Agent) resume(ctx context.Context) {
 	for _, s := range a.journal.unfinished() {
 		a.begin(ctx, s, nil)
@@ -35,7 +36,7 @@ func (a *Agent) begin(ctx context.Context, s taskSet, l *lookup) {
 	a.running[key] = cancel
 	a.work.Go(func() {
 		defer cancel(nil)
-		a.runSet(ctx, own, s)
+		a.runSet(ctx, own, s, l == nil)
 		a.mu.Lock()
 		delete(a.running, key)
 		a.mu.Unlock()
@@ -43,19 +44,27 @@ func (a *Agent) begin(ctx context.Context, s taskSet, l *lookup) {
 }
 
 // cancel ends the commands of the number that run; none of it is run from now on.
+// Done twice it changes nothing.
 func (a *Agent) cancel(number string) {
-	var recs []record
 	a.mu.Lock()
 	for key, cancel := range a.running {
 		if key.number == number {
 			cancel(errCancelled)
-			recs = append(recs, record{Kind: kindCancel, Number: key.number, Request: key.request})
 		}
 	}
 	if l := a.lookups[number]; l != nil {
 		l.cancelled = true // what it finds is accepted, but not run
 	}
 	a.mu.Unlock()
+	a.noteCancel(number)
+}
+
+// noteCancel has the journal know that the number was cancelled.
+func (a *Agent) noteCancel(number string) {
+	var recs []record
+	for _, key := range a.journal.toCancel(number) {
+		recs = append(recs, record{Kind: kindCancel, Number: key.number, Request: key.request})
+	}
 	if len(recs) == 0 {
 		return
 	}
@@ -67,14 +76,18 @@ func (a *Agent) cancel(number string) {
 }
 
 // runSet runs the commands of s in their order, from where it is. ctx ends when the
-// agent stops, own also when s is cancelled.
-func (a *Agent) runSet(ctx, own context.Context, s taskSet) {
+// agent stops, own also when s is cancelled. resumed says that an earlier run of the
+// agent has begun s.
+func (a *Agent) runSet(ctx, own context.Context, s taskSet, resumed bool) {
 	log := a.log.WithField("task", s.Number)
 	if s.Started {
 		lost := wire.Result{Command: s.Commands[s.Ended], ExitCode: -1, Error: errInterrupted.Error()}
 		if !a.ended(ctx, log, &s, lost) {
 			return
 		}
+	}
+	if resumed {
+		a.awaitVerified(own)
 	}
 	if a.turn(own, s.DeadlineMS) {
 		a.runCommands(ctx, own, log, &s)

@@ -41,7 +41,7 @@ func TestHeartbeats(t *testing.T) {
 		defer release(a)
 		far, near := net.Pipe()
 		s := newSession(a, near, wire.NewDecoder(near, 0), wire.Welcome{HeartbeatMS: 10_000}, func(wire.Message) {})
-		ended := a.start(t.Context(), s)
+		a.start(t.Context(), s)
 
 		frames := wire.NewDecoder(far, 0)
 		next := func() wire.Message {
@@ -80,8 +80,8 @@ func TestHeartbeats(t *testing.T) {
 		}
 
 		s.stop(context.Canceled)
-		if err := <-ended; err == nil || a.session.Load() != nil {
-			t.Errorf("ended with %v", err)
+		if <-s.ended; s.why == nil || a.session.Load() != nil {
+			t.Errorf("ended with %v", s.why)
 		}
 	})
 }
@@ -98,8 +98,8 @@ func TestListenerThatDoesNotRead(t *testing.T) {
 		defer far.Close()
 		s := newSession(a, near, wire.NewDecoder(near, 0), wire.Welcome{HeartbeatMS: 10_000}, func(wire.Message) {})
 		begin := time.Now()
-		ended := a.start(t.Context(), s)
-		if err := <-ended; err == nil {
+		a.start(t.Context(), s)
+		if <-s.ended; s.why == nil {
 			t.Error("ended without a reason")
 		}
 		if took := time.Since(begin); took != writeTimeout {

@@ -338,8 +338,21 @@ func (j *journal) unfinished() []taskSet {
 	defer j.mu.Unlock()
 	var list []taskSet
 	for _, s := range j.memory.order {
-		if !s.Over && !s.Superseded {
+		if s.unfinished() {
 			list = append(list, *s)
+		}
+	}
+	return list
+}
+
+// toCancel returns the sets of a number that are unfinished and not yet cancelled.
+func (j *journal) toCancel(number string) []setKey {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var list []setKey
+	for _, s := range j.memory.sets[number] {
+		if s.unfinished() && !s.Cancelled {
+			list = append(list, setKey{s.Number, s.Request})
 		}
 	}
 	return list

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -29,8 +31,8 @@ const (
 // lookup is a number that is being looked up. Its fields are guarded by the
 // agent's lock, but for the channel.
 type lookup struct {
-	tells     int // how often it was told since the question that is under way
-	cancelled bool
+	tells     int             // how often it was told since the question that is under way
+	cancelled bool            // since that question: its answer may be older than the cancel
 	answers   chan wire.Found // holds one
 }
 
@@ -103,7 +105,7 @@ func (a *Agent) lookUp(ctx context.Context, number string, l *lookup) {
 			a.mu.Unlock()
 			return
 		}
-		l.tells = 0
+		l.tells, l.cancelled = 0, false
 		a.mu.Unlock()
 
 		found, err := a.find(ctx, log, number, l)
@@ -177,6 +179,10 @@ func (a *Agent) answered(found wire.Found) {
 		default:
 		}
 	}
+	if answers := a.checks[found.Task]; answers != nil {
+		answers <- checked{found, true} // it holds one for each number
+		delete(a.checks, found.Task)
+	}
 }
 
 // open returns the numbers for which the listener is asked.
@@ -186,15 +192,22 @@ func (a *Agent) open() []string {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	list := make([]string, 0, len(a.lookups))
-	for number := range a.lookups {
-		list = append(list, number)
+	list := slices.Collect(maps.Keys(a.lookups))
+	for number := range a.checks {
+		if a.lookups[number] == nil {
+			list = append(list, number)
+		}
 	}
 	return list
 }
 
 // take answers who has told of a set, and takes the set up if its request is new.
 func (a *Agent) take(ctx context.Context, log logrus.FieldLogger, found wire.Found, tells int, l *lookup) error {
+	if found.Cancelled {
+		a.cancel(found.Task)
+		log.Info("task set was cancelled, nothing of it is run")
+		return a.say(found.Task, "", wire.RCCReceived, tells)
+	}
 	if !found.Found {
 		return a.say(found.Task, "", wire.RCCMissing, tells)
 	}
@@ -214,6 +227,7 @@ func (a *Agent) take(ctx context.Context, log logrus.FieldLogger, found wire.Fou
 	if a.journal.full() {
 		return errors.New("too many reports wait for their confirmation")
 	}
+	s.Cancelled = a.cancelledMeanwhile(l)
 	kept := s // the journal's own, from here on
 	recs := append([]record{{Kind: kindAccept, Number: s.Number, Request: s.Request, Set: &kept}},
 		answers(s.Number, s.Request, wire.RCCReceived, tells)...)
@@ -223,8 +237,17 @@ func (a *Agent) take(ctx context.Context, log logrus.FieldLogger, found wire.Fou
 		return err
 	}
 	log.WithField("commands", len(s.Commands)).Info("task set taken up")
+	if !s.Cancelled && a.cancelledMeanwhile(l) {
+		a.noteCancel(s.Number) // a cancel did not find it in the journal
+	}
 	a.begin(ctx, s, l)
 	return nil
+}
+
+func (a *Agent) cancelledMeanwhile(l *lookup) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return l.cancelled
 }
 
 // newSet makes of what was found what is run. It holds it to the limits of a

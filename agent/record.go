@@ -57,6 +57,9 @@ type taskSet struct {
 	Over       bool `json:"o,omitempty"`
 }
 
+// unfinished reports whether the set is to go on.
+func (s *taskSet) unfinished() bool { return !s.Over && !s.Superseded }
+
 // On disk an entry is what was appended together. It counts as a whole or not at
 // all:
 //

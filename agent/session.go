@@ -32,6 +32,8 @@ type session struct {
 	woken  chan struct{} // holds one: there may be something to write
 	moving chan struct{} // holds one: the listener asks to move
 	stop   context.CancelCauseFunc
+	ended  chan struct{} // closed when it has ended; why is set then
+	why    error
 	sent   atomic.Int64 // number of the last report that was handed to the connection
 
 	mu     sync.Mutex
@@ -42,7 +44,7 @@ func newSession(a *Agent, conn net.Conn, frames *wire.Decoder, w wire.Welcome, o
 	return &session{
 		agent: a, conn: conn, frames: frames, welcome: w, obey: obey,
 		interval: heartbeat(a.cfg.Heartbeat, w.HeartbeatMS),
-		woken:    make(chan struct{}, 1), moving: make(chan struct{}, 1),
+		woken:    make(chan struct{}, 1), moving: make(chan struct{}, 1), ended: make(chan struct{}),
 		urgent: []wire.Message{a.info(conn.LocalAddr())},
 	}
 }

@@ -98,7 +98,7 @@ func (s *Server) answerLookups(ctx context.Context, batch []lookup) {
 		return
 	}
 	for i, set := range sets {
-		found := wire.Found{Task: string(set.Number), Found: set.Found}
+		found := wire.Found{Task: string(set.Number), Found: set.Found, Cancelled: set.Cancelled}
 		if set.Found {
 			found.Request, found.TimeoutS, found.DeadlineMS = set.Request, int64(set.Timeout.Seconds()), set.Deadline.UnixMilli()
 			for _, c := range set.Commands {

@@ -151,9 +151,16 @@ func TestLookups(t *testing.T) {
 		task string
 	}{{other, "AC1"}, {h, "AC404"}} {
 		q.h.say(wire.Lookup{Task: q.task})
-		if got, ok := q.h.hear().(wire.Found); !ok || got.Found || got.Task != q.task || len(got.Commands) > 0 {
+		if got, ok := q.h.hear().(wire.Found); !ok || got.Found || got.Cancelled || got.Task != q.task || len(got.Commands) > 0 {
 			t.Errorf("%s: heard %+v, want that it is not found", q.task, got)
 		}
+	}
+	if err := r.rdb.HSet(t.Context(), tasks.KeyHosts("AC1"), "web-1", string(tasks.Cancelled)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	h.say(wire.Lookup{Task: "AC1"})
+	if got := h.hear(); !reflect.DeepEqual(got, wire.Found{Task: "AC1", Cancelled: true}) {
+		t.Errorf("heard %+v, want that it was cancelled", got)
 	}
 }
 

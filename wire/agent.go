@@ -210,6 +210,10 @@ type Found struct {
 	Task  string
 	Found bool // false: there is no such set for this host; the rest is then empty
 
+	// Cancelled says, with Found false, that there was such a set and it was cancelled
+	// for this host: nothing of it is to be run, and what runs of it is to be ended.
+	Cancelled bool
+
 	Commands   []Command // the highest priority first, as they are to be run
 	Request    string    // the request that made the set: a number is run once for each
 	TimeoutS   int64     // limit for each command, seconds, at most 604,800; 0: not said, the agent has a default
@@ -223,11 +227,12 @@ func (m Found) body() []byte {
 		Flag       Code      `json:"flag"`
 		Task       string    `json:"taskId"`
 		Found      bool      `json:"found"`
+		Cancelled  bool      `json:"cancelled,omitempty"`
 		Commands   []Command `json:"commands"`
 		Request    string    `json:"request"`
 		TimeoutS   int64     `json:"timeout_s"`
 		DeadlineMS int64     `json:"deadline_ms"`
-	}{CodeFound, m.Task, m.Found, append([]Command{}, m.Commands...), m.Request, m.TimeoutS, m.DeadlineMS}
+	}{CodeFound, m.Task, m.Found, m.Cancelled, append([]Command{}, m.Commands...), m.Request, m.TimeoutS, m.DeadlineMS}
 	return encode(b)
 }
 
@@ -237,8 +242,19 @@ func readFound(o object, _ Peer) (Message, error) {
 	if m.Task, err = o.taskNumber("taskId"); err != nil {
 		return nil, err
 	}
-	if m.Found, err = o.flag("found"); err != nil || !m.Found {
-		return m, err
+	if m.Found, err = o.flag("found"); err != nil {
+		return nil, err
+	}
+	if o.has("cancelled") {
+		if m.Cancelled, err = o.flag("cancelled"); err != nil {
+			return nil, err
+		}
+	}
+	if m.Found && m.Cancelled {
+		return nil, abnormal("members %q and %q are both true", "found", "cancelled")
+	}
+	if !m.Found {
+		return m, nil
 	}
 	if m.Commands, err = o.commands("commands"); err != nil {
 		return nil, err

@@ -84,6 +84,8 @@ var golden = []struct {
 			`"request":"1763840000000-0","timeout_s":600,"deadline_ms":1763843600000}`},
 	{"not found", Listener, Found{Task: "AC131"},
 		`{"flag":"ADH37","taskId":"AC131","found":false,"commands":[],"request":"","timeout_s":0,"deadline_ms":0}`},
+	{"cancelled", Listener, Found{Task: "AC131", Cancelled: true},
+		`{"flag":"ADH37","taskId":"AC131","found":false,"cancelled":true,"commands":[],"request":"","timeout_s":0,"deadline_ms":0}`},
 }
 
 func TestGolden(t *testing.T) {
@@ -240,9 +242,9 @@ func TestEncodeMends(t *testing.T) {
 	for _, c := range []struct{ in, out Message }{
 		{Answer{"AC1", math.NaN(), RCCReceived, 0}, Answer{"AC1", 0, RCCReceived, 0}},
 		{Answer{"AC1", math.Inf(-1), RCCReceived, 0}, Answer{"AC1", -math.MaxFloat64, RCCReceived, 0}},
-		{Found{"AC1", true, []Command{{"a", math.Inf(1)}, {"b\xff", math.NaN()}}, "r", 1, 1},
-			Found{"AC1", true, []Command{{"a", math.MaxFloat64}, {"b\ufffd", 0}}, "r", 1, 1}},
-		{Found{"AC1", true, nil, "r", 1, 1}, Found{"AC1", true, []Command{}, "r", 1, 1}},
+		{Found{"AC1", true, false, []Command{{"a", math.Inf(1)}, {"b\xff", math.NaN()}}, "r", 1, 1},
+			Found{"AC1", true, false, []Command{{"a", math.MaxFloat64}, {"b\ufffd", 0}}, "r", 1, 1}},
+		{Found{"AC1", true, false, nil, "r", 1, 1}, Found{"AC1", true, false, []Command{}, "r", 1, 1}},
 		{Info{Hostname: "a\xc3"}, Info{Hostname: "a\ufffd", IPv4: []string{}}},
 	} {
 		from := OldClient

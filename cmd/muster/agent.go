@@ -155,7 +155,7 @@ func (f finder) Find(ctx context.Context, number, host string) (wire.Found, erro
 		return wire.Found{}, err
 	}
 	set := sets[0]
-	found := wire.Found{Task: number, Found: set.Found}
+	found := wire.Found{Task: number, Found: set.Found, Cancelled: set.Cancelled}
 	if !set.Found {
 		return found, nil
 	}

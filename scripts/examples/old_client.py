@@ -85,10 +85,11 @@ def run(command, timeout):
 def work(number):
     """Looks a task number up, answers, runs its commands and reports each."""
     commands = redis("ZREVRANGE", number, "0", "-1")  # in the order in which they run
-    request, timeout, deadline = redis("HMGET", "{%s}:meta" % number, "request", "timeout_s", "deadline_ms")
-    named = redis("HEXISTS", "{%s}:hosts" % number, link.getsockname()[0]) if link else 0
-    send("ADH33", taskId=number, answerTime=time.time(), RCC=1 if commands and named else 2)
-    if not commands or not named or (number, request) in ran:
+    request, timeout, deadline, cancelled = redis(
+        "HMGET", "{%s}:meta" % number, "request", "timeout_s", "deadline_ms", "cancelled_ms")
+    state = redis("HGET", "{%s}:hosts" % number, link.getsockname()[0]) if link else None
+    send("ADH33", taskId=number, answerTime=time.time(), RCC=1 if commands and state else 2)
+    if not commands or not state or cancelled or state == "cancelled" or (number, request) in ran:
         return
     ran.add((number, request))
     done, todo = [], commands
