@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/redistest"
 )
 
 // binaries is a directory that lives as long as the tests.
@@ -34,7 +35,7 @@ func run(m *testing.M) int {
 // look for are faults between processes.
 var binary = sync.OnceValues(func() (string, error) { return Build(context.Background(), binaries) })
 
-// system starts a system that ends with the test.
+// fixture is a system that ends with the test.
 type fixture struct {
 	*testing.T
 	*System
@@ -43,7 +44,7 @@ type fixture struct {
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	needRedis(t)
+	redistest.NeedReal(t)
 	var err error
 	if cfg.Binary, err = binary(); err != nil {
 		t.Fatal(err)
@@ -60,19 +61,6 @@ func newFixture(t *testing.T, cfg Config) *fixture {
 		t.Fatal(err)
 	}
 	return &fixture{T: t, System: s, asked: map[string]bool{}}
-}
-
-func needRedis(t *testing.T) {
-	t.Helper()
-	if os.Getenv("MUSTER_TEST_REDIS") == "embedded" {
-		t.Skip("needs a real redis-server, and MUSTER_TEST_REDIS is embedded")
-	}
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("MUSTER_TEST_REDIS") == "real" {
-			t.Fatalf("MUSTER_TEST_REDIS=real: %v", err)
-		}
-		t.Skipf("needs a real redis-server: %v", err)
-	}
 }
 
 // showLogs prints the end of each process's log.

@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/internal/swarm"
 )
 
 func TestWorkerKilledUnderLoad(t *testing.T) {
 	t.Parallel()
-	needRedis(t)
+	redistest.NeedReal(t)
 	port := freeUDPPort(t)
 	f := newFixture(t, Config{Listeners: 1, Workers: 2, Agents: 4,
 		ListenerArgs: []string{"--client-udp-port", strconv.Itoa(port)}})

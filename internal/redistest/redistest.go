@@ -55,6 +55,14 @@ func Open(t testing.TB) *Server {
 // has not. Where there is no redis-server the test is skipped, and says so.
 func OpenReal(t testing.TB) *Server {
 	t.Helper()
+	NeedReal(t)
+	return openReal(t)
+}
+
+// NeedReal is for a test that starts a redis-server by itself: where there is none it is
+// skipped, and says so.
+func NeedReal(t testing.TB) {
+	t.Helper()
 	if os.Getenv("MUSTER_TEST_REDIS") == "embedded" {
 		t.Skip("needs a real redis-server, and MUSTER_TEST_REDIS is embedded")
 	}
@@ -64,7 +72,6 @@ func OpenReal(t testing.TB) *Server {
 		}
 		t.Skipf("needs a real redis-server: %v", err)
 	}
-	return openReal(t)
 }
 
 func openEmbedded(t testing.TB) *Server {
