@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/musterhq/muster/internal/faults"
 	"github.com/musterhq/muster/internal/swarm"
 	"github.com/musterhq/muster/tasks"
@@ -39,6 +41,7 @@ func start(ctx context.Context, o options, dir string, out io.Writer) (*chaos, e
 	if err != nil {
 		return nil, err
 	}
+	redis.SetLogger(silent{}) // it would say at every try that Redis is away
 	c := &chaos{options: o, out: out, done: map[string]int{}, busy: map[string]bool{}, began: time.Now(), redisBack: time.Now()}
 	c.sys, err = faults.Start(ctx, faults.Config{
 		Dir: dir, Binary: binary, Lasting: true, Listeners: 2, Workers: 2, Agents: o.agents, Proxied: o.agents / 2,
@@ -169,6 +172,11 @@ func (c *chaos) faultsDone() string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// silent says nothing.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // sleep returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
