@@ -5,13 +5,16 @@ package docs_test
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -217,6 +220,50 @@ func TestClient(t *testing.T) {
 		}
 	}
 	t.Error("PROTOCOL.md shows no client")
+}
+
+// TestDelivery holds the figures in DELIVERY.md, and those in CLI.md, to the code.
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	var times []string
+	var at time.Duration
+	wait := tasks.DefaultRetryAfter
+	for range tasks.DefaultAttempts {
+		times = append(times, fmt.Sprint(at.Seconds()))
+		at += wait
+		wait *= 2
+	}
+	last := len(times) - 1
+	sends := strings.Join(times[:last], ", ") + " and " + times[last] + " s"
+	for name, wants := range map[string][]string{
+		"DELIVERY.md": {
+			"is sent the number at " + sends + ", and is `unanswered` at " + fmt.Sprint(at.Seconds()) + " s",
+			"`unanswered` at " + fmt.Sprint(at.Seconds()) + " s if it has not reported",
+			"over their connections, at " + sends,
+			fmt.Sprintf("its lease of %.0f s", tasks.LeaseTime.Seconds()),
+			fmt.Sprintf("outputs of one set in Redis | %d MiB", tasks.DefaultOutputLimit>>20),
+			fmt.Sprintf("events | about %d,000", tasks.EventsCap/1000),
+			fmt.Sprintf("a task set | %.0f days", tasks.DefaultKeep.Hours()/24),
+		},
+		"CLI.md": {"told at " + sends + ", and unanswered at " + fmt.Sprint(at.Seconds()) + " s"},
+	} {
+		_, prose := blocks(t, name)
+		prose = strings.Join(strings.Fields(prose), " ")
+		for _, want := range wants {
+			if !strings.Contains(prose, want) {
+				t.Errorf("%s does not say %q", name, want)
+			}
+		}
+	}
+	// Each state has a row.
+	_, prose := blocks(t, "DELIVERY.md")
+	_, table, _ := strings.Cut(prose, "| state |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, s := range tasks.States() {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + string(s) + "`[^|]*\\|").MatchString(table) {
+			t.Errorf("DELIVERY.md has no row on the state %s", s)
+		}
+	}
 }
 
 var (

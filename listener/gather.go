@@ -21,6 +21,8 @@ const (
 // gather collects items from many goroutines and hands them on in batches, one
 // batch at a time, in the order in which they came.
 type gather[T any] struct {
+	limit int // bytes that may wait; set before use
+
 	mu    sync.Mutex
 	items []sized[T]
 	bytes int           // of items and of the batch that is being written
@@ -35,26 +37,36 @@ type sized[T any] struct {
 }
 
 func newGather[T any]() *gather[T] {
-	return &gather[T]{wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	return &gather[T]{limit: gatherRoom, wake: make(chan struct{}, 1), moved: make(chan struct{})}
 }
 
 // put adds an item of about size bytes. It never waits.
 func (g *gather[T]) put(item T, size int) {
 	g.mu.Lock()
+	g.add(item, size)
+	g.mu.Unlock()
+}
+
+// add needs the lock.
+func (g *gather[T]) add(item T, size int) {
 	g.items = append(g.items, sized[T]{item, size})
 	g.bytes += size
-	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:
 	default:
 	}
 }
 
-// room waits until there is room for more, or ctx ends.
-func (g *gather[T]) room(ctx context.Context) error {
+// offer adds an item once there is room for it. It returns an error if ctx ends
+// before that.
+func (g *gather[T]) offer(ctx context.Context, item T, size int) error {
 	for {
 		g.mu.Lock()
-		full, moved := g.bytes > gatherRoom, g.moved
+		moved := g.moved
+		full := g.bytes > g.limit
+		if !full {
+			g.add(item, size)
+		}
 		g.mu.Unlock()
 		if !full {
 			return nil
@@ -65,6 +77,13 @@ func (g *gather[T]) room(ctx context.Context) error {
 		case <-moved:
 		}
 	}
+}
+
+// full reports whether there is no room for more.
+func (g *gather[T]) full() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.bytes > g.limit
 }
 
 // drain waits until all that was put is written, or ctx ends.

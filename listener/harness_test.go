@@ -26,16 +26,21 @@ type running struct {
 	addr string
 	rdb  *redis.Client
 	log  *logLines
+	end  func() // has it stop
 	stop func() // ends it and waits
 }
 
-// start runs a listener on rs; tune may change it before it runs.
+// start runs a listener on rs, with a client of its own if cfg has one; tune may change
+// it before it runs.
 func start(t testing.TB, rs *redistest.Server, cfg Config, tune ...func(*Server)) *running {
 	t.Helper()
 	lines := &logLines{}
 	log := logrus.New()
 	log.SetOutput(lines)
-	cfg.Redis, cfg.Log = rs.Client, log
+	cfg.Log = log
+	if cfg.Redis == nil {
+		cfg.Redis = rs.Client
+	}
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +56,7 @@ func start(t testing.TB, rs *redistest.Server, cfg Config, tune ...func(*Server)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, ln) }()
 	var once sync.Once
-	r := &running{Server: s, t: t, addr: ln.Addr().String(), rdb: rs.Client, log: lines}
+	r := &running{Server: s, t: t, addr: ln.Addr().String(), rdb: rs.Client, log: lines, end: cancel}
 	r.stop = func() {
 		once.Do(func() {
 			cancel()
@@ -160,6 +165,15 @@ func (h *host) closed() {
 
 func (r *running) place(host string) string {
 	return r.rdb.HGet(context.Background(), tasks.KeyOnline, host).Val()
+}
+
+// hears waits until the listener hears its channel.
+func (r *running) hears() {
+	r.t.Helper()
+	channel := tasks.ChannelFor(r.ID())
+	redistest.Eventually(r.t, r.ID()+" hears", func() bool {
+		return r.rdb.PubSubNumSub(context.Background(), channel).Val()[channel] == 1
+	})
 }
 
 // on waits until the host is on the roll for this listener.

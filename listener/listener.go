@@ -26,8 +26,10 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -42,6 +44,7 @@ const (
 	DefaultBind             = "127.0.0.1:11451"
 	DefaultHeartbeatTimeout = 60 * time.Second
 	DefaultHeartbeat        = 5 * time.Second
+	DefaultDrain            = 5 * time.Second
 )
 
 // Config configures a Server. Only Redis is required.
@@ -54,6 +57,7 @@ type Config struct {
 
 	HeartbeatTimeout time.Duration // silence after which a connection is closed; 0 means 60s
 	Heartbeat        time.Duration // how often agents are told to send one; 0 means 5s
+	Drain            time.Duration // how long agents get to move when the listener stops; 0 means 5s
 	MaxFrame         int           // bytes in a message; 0 means wire.MaxFrame, the most
 	ClientUDPPort    int           // where old clients wait for datagrams; 0 means 6655
 
@@ -88,8 +92,12 @@ func (cfg *Config) fill() error {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = DefaultHeartbeat
 	}
-	if cfg.HeartbeatTimeout < 0 || cfg.Heartbeat < 0 {
-		return fmt.Errorf("listener: heartbeat %v and its timeout %v must be above zero", cfg.Heartbeat, cfg.HeartbeatTimeout)
+	if cfg.Drain == 0 {
+		cfg.Drain = DefaultDrain
+	}
+	if cfg.HeartbeatTimeout < 0 || cfg.Heartbeat < 0 || cfg.Drain < 0 {
+		return fmt.Errorf("listener: heartbeat %v, its timeout %v and the time to move %v must be above zero",
+			cfg.Heartbeat, cfg.HeartbeatTimeout, cfg.Drain)
 	}
 	if cfg.MaxFrame < 0 || cfg.MaxFrame > wire.MaxFrame {
 		return fmt.Errorf("listener: frame limit %d, want 1 to %d", cfg.MaxFrame, wire.MaxFrame)
@@ -146,11 +154,17 @@ type Server struct {
 	members members
 	stats   Stats
 
-	changes *gather[change]
-	reports *gather[report]
-	lookups *gather[lookup]
-	redisUp outage // whether Redis answers, said once a change
-	sweeper *tasks.Sweeper
+	changes  *gather[change]
+	reports  *gather[report]
+	lookups  *gather[lookup]
+	arrived  *gather[string]
+	arrivals arrivals
+	redisUp  outage // whether Redis works, said once a change
+	sweeper  *tasks.Sweeper
+	clock    clock // of the goroutine that writes changes, once it runs
+
+	ending  atomic.Bool // connections are read for the last time
+	settled atomic.Bool // the hosts of a predecessor have had the time to come back
 
 	sending sync.WaitGroup // goroutines that write to connections
 }
@@ -163,8 +177,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log.WithField("listener", cfg.ID), pace: usualPace(),
 		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
-		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](),
+		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
+	s.arrivals = s.roll
 	s.members.init()
 	return s, nil
 }
@@ -183,66 +198,72 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Serve serves the hosts that connect to ln until ctx ends, then returns nil. It
-// closes ln. When it returns no goroutine of it is left, the hosts are off the roll,
-// and what they had reported is in Redis, if Redis answers within five seconds.
+// closes ln. The agents are then asked to connect to another listener, and are served
+// until they have, for Config.Drain at most; see stop. When it returns no goroutine of
+// it is left, and what the hosts had reported is in Redis, if Redis answers within five
+// seconds.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	s.sweeper = tasks.NewSweeper(s.roll, s.cfg.OfflineDelete, s.pace.calm)
+	s.sweeper.Spare(s.cfg.ID)
 	s.redisUp.log, s.redisUp.seen = s.log, s.sweeper.Broken
-	if err := s.checkID(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return err
+	}
+	s.log.WithField("addr", ln.Addr().String()).Info("listening")
+
+	// What serves the hosts goes on when ctx has ended.
+	lasting := context.WithoutCancel(ctx)
+	p := parts{serving: newGroup(lasting), writing: newGroup(lasting)}
+	p.reading, p.hurry = context.WithCancel(lasting)
+	defer p.hurry()
+	p.writing.run(func(ctx context.Context) { s.changes.run(ctx, s.writeChanges) })
+	p.writing.run(func(ctx context.Context) { s.arrived.run(ctx, s.writeArrivals) })
+	p.writing.run(func(ctx context.Context) { s.reports.run(ctx, s.writeReports) })
+	p.writing.run(func(ctx context.Context) { s.lookups.run(ctx, s.answerLookups) })
+	for _, service := range []func(context.Context){s.keepLease, s.keepRoll, s.awaitReturns, s.sweep, s.hear, s.giveBack} {
+		p.serving.run(service)
+	}
+	err := s.accept(ctx, p.reading, ln)
+	s.stop(p)
+	s.log.WithField("hosts", s.members.count()).Info("stopped")
+	return err
+}
+
+// begin takes the listener's place in Redis. What a predecessor of the same id has left
+// on the roll stays there, unless its lease has ended: then those hosts were offline,
+// and the lease that begins now must not say otherwise.
+func (s *Server) begin(ctx context.Context) error {
+	view, err := s.roll.View(ctx)
+	if err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	s.clock.set(view.Now())
+	if err := s.checkID(ctx, view); err != nil {
+		return err
+	}
+	if !view.Runs(s.cfg.ID) {
+		held, err := s.roll.Held(ctx, s.cfg.ID)
+		if err != nil {
+			return fmt.Errorf("listener: %w", err)
+		}
+		for part := range slices.Chunk(held, tasks.Chunk) {
+			if err := s.sweeper.SweepHosts(ctx, s.cfg.ID, part); err != nil {
+				return fmt.Errorf("listener: %w", err)
+			}
+		}
 	}
 	// Before the first host: a host of a listener without a lease is not online.
 	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
-	s.log.WithField("addr", ln.Addr().String()).Info("listening")
-
-	// What writes to Redis outlives the connections, so that their end is written too.
-	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWriting()
-	var writers sync.WaitGroup
-	writers.Go(func() { s.changes.run(writing, s.writeChanges) })
-	writers.Go(func() { s.reports.run(writing, s.writeReports) })
-
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var services sync.WaitGroup
-	services.Go(func() { s.lookups.run(inner, s.answerLookups) })
-	services.Go(func() { s.keepLease(inner) })
-	services.Go(func() { s.keepRoll(inner) })
-	services.Go(func() { s.sweep(inner) })
-	services.Go(func() { s.hear(inner) })
-	services.Go(func() { s.giveBack(inner) })
-
-	err := s.accept(inner, ln)
-	cancel()
-	s.members.closeAll("listener stops")
-	s.members.sessions.Wait()
-	services.Wait()
-
-	goodbye, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer done()
-	s.changes.drain(goodbye)
-	s.reports.drain(goodbye)
-	stopWriting()
-	writers.Wait()
-	s.sending.Wait()
-	if relErr := s.roll.Release(goodbye, s.cfg.ID); relErr != nil {
-		s.log.WithError(relErr).Warn("lease not released; it ends by itself")
-	}
-	s.log.Info("stopped")
-	return err
+	return nil
 }
 
 // checkID fails if another listener with this id runs: the two would take each
 // other's hosts off the roll without end. One that was killed is told by its
 // subscription, which ends with it; one whose machine is gone, by its lease.
-func (s *Server) checkID(ctx context.Context) error {
-	view, err := s.roll.View(ctx)
-	if err != nil {
-		return fmt.Errorf("listener: %w", err)
-	}
+func (s *Server) checkID(ctx context.Context, view *tasks.View) error {
 	channel := tasks.ChannelFor(s.cfg.ID)
 	hearing, err := s.cfg.Redis.PubSubNumSub(ctx, channel).Result()
 	if err != nil {
@@ -254,10 +275,10 @@ func (s *Server) checkID(ctx context.Context) error {
 	return nil
 }
 
-// accept gives each connection a session of its own until ctx ends. Errors of one
-// accept (too many open files, a peer that is gone already) pass: it waits and goes
-// on.
-func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+// accept gives each connection a session of its own, which reads until reading ends,
+// and returns when ctx ends. Errors of one accept (too many open files, a peer that is
+// gone already) pass: it waits and goes on.
+func (s *Server) accept(ctx, reading context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	const least, most = 5 * time.Millisecond, time.Second
 	pause := least
@@ -270,7 +291,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 				s.stats.Connections.Add(1)
 				go func() {
 					defer s.members.sessions.Done()
-					ss.serve(ctx)
+					ss.serve(reading)
 				}()
 			}
 			continue

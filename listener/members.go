@@ -1,6 +1,8 @@
 package listener
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/musterhq/muster/wire"
@@ -16,6 +18,9 @@ type members struct {
 
 	mu      sync.Mutex
 	stopped bool
+	moving  bool          // agents are to move; new ones too
+	agents  int           // of hosts: those that are agents
+	left    chan struct{} // while moving: closed when there is no agent any more
 	all     map[*session]struct{}
 	hosts   map[string]*session // the newest connection; older ones follow by next
 	leaving map[string]int      // departures that are queued and not yet written
@@ -23,6 +28,7 @@ type members struct {
 
 func (m *members) init() {
 	m.all, m.hosts, m.leaving = map[*session]struct{}{}, map[string]*session{}, map[string]int{}
+	m.left = make(chan struct{})
 }
 
 // admit counts a connection in. After closeAll it closes it instead.
@@ -41,13 +47,39 @@ func (m *members) admit(ss *session) bool {
 func (m *members) closeAll(reason string) {
 	m.mu.Lock()
 	m.stopped = true
-	all := make([]*session, 0, len(m.all))
-	for ss := range m.all {
-		all = append(all, ss)
-	}
 	m.mu.Unlock()
-	for _, ss := range all {
+	for _, ss := range m.sessionsNow() {
 		ss.close(reason)
+	}
+}
+
+// sessionsNow returns the connections of this moment.
+func (m *members) sessionsNow() []*session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.all))
+}
+
+// move asks every agent to connect to another listener, and those that come later. The
+// channel is closed when none is left.
+func (m *members) move() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.moving = true
+	for _, ss := range m.hosts {
+		if ss.agent {
+			ss.push(wire.Push{Action: wire.ActionMove})
+		}
+	}
+	m.noteLeft()
+	return m.left
+}
+
+// noteLeft needs the lock.
+func (m *members) noteLeft() {
+	if m.moving && m.agents == 0 {
+		m.moving = false
+		close(m.left)
 	}
 }
 
@@ -90,7 +122,12 @@ func (s *Server) join(ss *session, answer chan joined) bool {
 	}
 	m.hosts[ss.host] = ss
 	if ss.agent {
-		if before != nil {
+		if m.moving {
+			ss.push(wire.Push{Action: wire.ActionMove})
+		}
+		if before == nil {
+			m.agents++
+		} else {
 			go before.close("replaced by a newer connection") // takes a lock of its own
 		}
 	} else {
@@ -126,12 +163,16 @@ func (s *Server) leave(ss *session, reason string) {
 		return
 	}
 	delete(m.hosts, ss.host)
+	if ss.agent {
+		m.agents--
+		m.noteLeft()
+	}
 	m.leaving[ss.host]++
 	s.putOff(ss, reason)
 }
 
-// left says that a departure is written.
-func (m *members) left(host string) {
+// departed says that a departure is written.
+func (m *members) departed(host string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.leaving[host]--; m.leaving[host] <= 0 {
@@ -142,6 +183,6 @@ func (m *members) left(host string) {
 // push sends a message to a host's newest connection, if it is an agent.
 func (s *Server) push(host string, m wire.Push) {
 	if ss := s.members.of(host); ss != nil && ss.agent {
-		ss.send(m)
+		ss.push(m)
 	}
 }

@@ -17,7 +17,8 @@ import (
 type change struct {
 	kind    tasks.ChangeKind // empty for info and for duplicate
 	ss      *session
-	reason  string // Off
+	at      time.Time // On: when it connected
+	reason  string    // Off
 	answer  chan joined
 	info    *tasks.Info
 	refused bool // another instance is connected here
@@ -29,11 +30,20 @@ type joined struct {
 	refused string    // the reason; empty if it is let in
 }
 
-// changeSize is about what a change takes in memory.
-const changeSize = 200
+// About what a change takes in memory. One that says that a host has connected also
+// keeps the session, which may have ended long before Redis is back.
+const (
+	changeSize = 200
+	onSize     = 1200
+)
+
+// lateAfter is how long a connection counts as a host's newest before Redis has it.
+// The host of one that comes later may have another elsewhere: agents give up after
+// 30 s, and what is under way in the network may be older than it looks here.
+const lateAfter = 5 * time.Second
 
 func (s *Server) putOn(ss *session, answer chan joined) {
-	s.changes.put(change{kind: tasks.On, ss: ss, answer: answer}, changeSize)
+	s.changes.put(change{kind: tasks.On, ss: ss, at: time.Now(), answer: answer}, onSize)
 }
 
 func (s *Server) putOff(ss *session, reason string) {
@@ -44,7 +54,7 @@ func (s *Server) putDuplicate(ss *session) {
 	s.changes.put(change{ss: ss, refused: true}, changeSize)
 }
 
-func (s *Server) putInfo(ss *session, m wire.Info, size int) {
+func (s *Server) offerInfo(ctx context.Context, ss *session, m wire.Info, size int) error {
 	fields := map[string]string{"hostname": m.Hostname, "mac": m.MAC}
 	for name, value := range map[string]string{"os": m.OS, "arch": m.Arch, "version": m.Version} {
 		if value != "" {
@@ -55,7 +65,8 @@ func (s *Server) putInfo(ss *session, m wire.Info, size int) {
 		tags, _ := json.Marshal(m.Tags) // strings always have a JSON form
 		fields["tags"] = string(tags)
 	}
-	s.changes.put(change{ss: ss, info: &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}}, changeSize+size)
+	info := &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}
+	return s.changes.offer(ctx, change{ss: ss, info: info}, changeSize+size)
 }
 
 // writeChanges writes a batch. A change of presence that follows information of the
@@ -77,13 +88,11 @@ func (s *Server) writeChanges(ctx context.Context, batch []change) {
 
 func (s *Server) writePart(ctx context.Context, part []change) {
 	var presence []change
-	var changes []tasks.Change
 	var infos []tasks.Info
 	for _, c := range part {
 		switch {
 		case c.kind != "":
 			presence = append(presence, c)
-			changes = append(changes, tasks.Change{Kind: c.kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client})
 		case c.info != nil:
 			infos = append(infos, *c.info)
 		case c.refused:
@@ -93,32 +102,75 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 	defer func() {
 		for _, c := range presence {
 			if c.kind == tasks.Off {
-				s.members.left(c.ss.host)
+				s.members.departed(c.ss.host)
 			}
 		}
 	}()
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {
-		changed, now, err = s.roll.Apply(ctx, s.cfg.ID, changes)
+		changed, now, err = s.roll.Apply(ctx, s.cfg.ID, s.asOfNow(presence))
 		return err
 	})
-	if len(changed) != len(changes) {
+	if len(changed) != len(presence) {
 		// This listener stops, and its lease will end; or the roll itself is broken.
 		for _, c := range presence {
-			if c.answer != nil {
-				c.answer <- joined{now, "the roll can't be written"}
-			}
+			c.reply(joined{now, "the roll can't be written"})
 		}
 		return
+	}
+	if len(changed) > 0 {
+		s.clock.set(now)
 	}
 	var departures []tasks.Departure
 	for i, c := range presence {
 		departures = append(departures, s.settle(c, changed[i], now)...)
 	}
+	s.noteArrivals(presence, changed)
 	s.insist(ctx, "keys of hosts not written", func() error {
 		return s.roll.Depart(ctx, s.cfg.OfflineDelete, departures, infos)
 	})
+}
+
+// asOfNow is the changes as they are to be tried now. While Redis was away, or this
+// process asleep, a host may have connected elsewhere, and must not be taken from there:
+// a connection that has ended is not its newest any more, and one that Redis gets to
+// know late is not either.
+func (s *Server) asOfNow(presence []change) []tasks.Change {
+	changes := make([]tasks.Change, len(presence))
+	for i, c := range presence {
+		changes[i] = tasks.Change{Kind: c.kind, Host: c.ss.host, Addr: c.ss.addr, Client: c.ss.client}
+		if c.kind != tasks.On {
+			continue
+		}
+		changes[i].Until = s.clock.of(c.at).Add(s.pace.late)
+		if c.ss.isClosed() {
+			changes[i].Kind = tasks.Hold
+		}
+	}
+	return changes
+}
+
+// clock knows the time by Redis's clock. It is never ahead of it, but for what the two
+// clocks differ in speed since Redis last told its time.
+type clock struct{ redis, here time.Time }
+
+// set says that it was now by Redis's clock some moment before.
+func (c *clock) set(now time.Time) { c.redis, c.here = now, time.Now() }
+
+// of is what Redis's clock showed at a moment of this machine's.
+func (c *clock) of(t time.Time) time.Time { return c.redis.Add(t.Sub(c.here)) }
+
+// reply answers an agent that has said hello. It never waits: one answer is enough,
+// and the first counts.
+func (c change) reply(j joined) {
+	if c.answer == nil {
+		return
+	}
+	select {
+	case c.answer <- j:
+	default:
+	}
 }
 
 // settle does what the roll's verdict on a change asks for.
@@ -142,12 +194,14 @@ func (s *Server) settle(c change, got tasks.Changed, now time.Time) []tasks.Depa
 			c.ss.close("connected to " + got.Holder)
 			return nil
 		}
-		c.answer <- joined{now, "another instance of this id is connected to " + got.Holder}
+		reason := "another instance of this id is connected to " + got.Holder
+		if time.Since(c.at) > s.pace.late {
+			reason = "it is connected to " + got.Holder + " by now"
+		}
+		c.reply(joined{now, reason})
 		return nil
 	}
-	if c.answer != nil {
-		c.answer <- joined{now: now}
-	}
+	c.reply(joined{now: now})
 	return nil
 }
 
@@ -160,24 +214,26 @@ func (s *Server) recordDuplicate(ctx context.Context, ss *session) {
 	})
 }
 
-// insist tries until it works, ctx ends, or Redis says that it never will.
+// insist tries until it works, ctx ends, or Redis says that it never will. failed is
+// what the log then says, different for each part of the work.
 func (s *Server) insist(ctx context.Context, failed string, try func() error) {
 	const least, most = 50 * time.Millisecond, 2 * time.Second
 	for pause := least; ; pause = min(2*pause, most) {
 		err := try()
 		if err == nil {
-			s.redisUp.yes()
+			s.redisUp.yes(failed)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if !script.Transient(err) {
+			s.redisUp.yes(failed)
 			s.log.WithError(err).Error(failed)
 			s.stats.Failed.Add(1)
 			return
 		}
-		s.redisUp.no(err)
+		s.redisUp.no(failed, err)
 		select {
 		case <-ctx.Done():
 			return

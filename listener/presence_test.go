@@ -224,24 +224,6 @@ type remote struct {
 
 func (r remote) RemoteAddr() net.Addr { return r.addr }
 
-func TestStopPutsHostsOff(t *testing.T) {
-	t.Parallel()
-	rs := redistest.Open(t)
-	r := start(t, rs, Config{ID: "a"})
-	h := r.old("127.0.10.1")
-	agent, _ := r.agent("web-1", "i1")
-	agent.say(wire.Answer{Task: "AC1", RCC: 1, Seq: 3})
-	r.on("127.0.10.1")
-	r.stop()
-	h.closed()
-	if n := rs.Client.Exists(ctx, tasks.KeyOnline, tasks.KeyClients, tasks.KeyAt("a"), tasks.KeyListeners).Val(); n != 0 {
-		t.Errorf("%d keys of the roll are left", n)
-	}
-	if got := r.events("127.0.10.1"); len(got) != 2 || got[1] != "host.offline listener stops" {
-		t.Errorf("events %q", got)
-	}
-}
-
 // Ten thousand hosts that come within a second need tens of round trips.
 func TestManyHostsShareRoundTrips(t *testing.T) {
 	rs := redistest.Open(t)

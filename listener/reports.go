@@ -25,9 +25,11 @@ const (
 func (s *Server) writeReports(ctx context.Context, batch []report) {
 	reports := make([]tasks.Report, 0, len(batch))
 	for _, r := range batch {
-		if r.r.Number == "" {
+		if r.r.RCC == int(wire.RCCUnreadable) {
 			s.stats.Unreadable.Add(1)
-			continue
+		}
+		if r.r.Number == "" {
+			continue // a host that could not read which number it was
 		}
 		reports = append(reports, r.r)
 	}
@@ -93,7 +95,7 @@ func (s *Server) answerLookups(ctx context.Context, batch []lookup) {
 	sets, err := s.store.Find(ctx, lookups)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.redisUp.no(err)
+			s.redisUp.no(asking, err)
 		}
 		return
 	}

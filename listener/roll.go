@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/wire"
 )
 
 // pace is how often a listener looks after the roll.
@@ -22,12 +23,18 @@ type pace struct {
 	sweep time.Duration
 	// How often the lease is renewed.
 	renew time.Duration
+	// The hosts of a predecessor of the same id have this long to come back.
+	grace time.Duration
+	// A connection that Redis gets to know later than this is not taken for the newest of
+	// its host.
+	late time.Duration
 }
 
 func usualPace() pace {
 	return pace{
 		rotation: 50 * time.Second, step: 2 * time.Second,
 		calm: tasks.LeaseTime, sweep: tasks.SweepEvery, renew: tasks.LeaseTime / 3,
+		grace: tasks.LeaseTime, late: lateAfter,
 	}
 }
 
@@ -64,7 +71,7 @@ func (s *Server) keepRoll(ctx context.Context) {
 		todo = todo[n:]
 		err := s.strikeStrays(ctx, &cursor, steps)
 		if err != nil && ctx.Err() == nil {
-			s.redisUp.no(err)
+			s.redisUp.no(asking, err)
 		}
 	})
 }
@@ -96,18 +103,43 @@ func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor, steps i
 	return nil
 }
 
+// strike takes those of the hosts off the roll that are not connected here.
+func (s *Server) strike(hosts []string, reason string) {
+	for _, host := range hosts {
+		s.members.mu.Lock()
+		if s.members.hosts[host] == nil && s.members.leaving[host] == 0 {
+			s.members.leaving[host]++
+			s.putOff(&session{srv: s, host: host}, reason)
+		}
+		s.members.mu.Unlock()
+	}
+}
+
+// awaitReturns gives the hosts that a predecessor of the same id has left on the roll
+// the time to come back, and then takes off those that have not, all at once.
+func (s *Server) awaitReturns(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(s.pace.grace):
+	}
+	s.insist(ctx, "hosts of a predecessor not read", func() error {
+		held, err := s.roll.Held(ctx, s.cfg.ID)
+		if err == nil {
+			s.strike(held, "did not come back")
+			s.settled.Store(true)
+		}
+		return err
+	})
+}
+
 func (s *Server) strikePage(ctx context.Context, cursor *tasks.Cursor) error {
 	held, err := s.roll.Scan(ctx, s.cfg.ID, cursor)
 	if err != nil {
 		return err
 	}
-	for _, host := range held[s.cfg.ID] {
-		s.members.mu.Lock()
-		if s.members.hosts[host] == nil && s.members.leaving[host] == 0 {
-			s.members.leaving[host]++
-			s.putOff(&session{srv: s, host: host}, "is not connected")
-		}
-		s.members.mu.Unlock()
+	if s.settled.Load() {
+		s.strike(held[s.cfg.ID], "is not connected")
 	}
 	delete(held, s.cfg.ID)
 	if len(held) == 0 {
@@ -133,24 +165,27 @@ func (s *Server) sweep(ctx context.Context) {
 		swept, err := s.sweeper.Sweep(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.redisUp.no(err)
+				s.redisUp.no(asking, err)
 			}
 			return
 		}
-		s.redisUp.yes()
+		s.redisUp.yes(asking)
 		for _, listener := range swept {
 			s.log.WithField("gone", listener).Warn("hosts of a dead listener taken off the roll")
 		}
 	})
 }
 
-// hear listens for hosts that were taken off the roll, or connected elsewhere, while
-// they are connected here, and puts them on again or closes the connection.
+// hear listens for what concerns hosts here: that they were taken off the roll, or
+// connected elsewhere, which is looked into, and what their agents are to be told. It
+// waits for nothing but messages. While there was no subscription some may have been
+// lost, so that after it all hosts here are looked into.
 func (s *Server) hear(ctx context.Context) {
-	sub := s.cfg.Subscriber.Subscribe(ctx, tasks.ChannelOff, tasks.ChannelFor(s.cfg.ID))
+	mine := tasks.ChannelFor(s.cfg.ID)
+	sub := s.cfg.Subscriber.Subscribe(ctx, tasks.ChannelOff, mine)
 	defer sub.Close()
-	heard := sub.Channel(redis.WithChannelSize(10_000))
-	for {
+	heard := sub.ChannelWithSubscriptions(redis.WithChannelSize(10_000))
+	for again := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -158,8 +193,47 @@ func (s *Server) hear(ctx context.Context) {
 			if !ok {
 				return
 			}
-			s.hold([]string{m.Payload})
+			switch m := m.(type) {
+			case *redis.Subscription:
+				if m.Kind != "subscribe" || m.Channel != mine {
+					continue
+				}
+				if again {
+					s.log.Warn("messages of others may be lost, all hosts are looked into")
+					s.hold(s.members.names())
+				}
+				again = true
+			case *redis.Message:
+				s.obey(m)
+			}
 		}
+	}
+}
+
+// obey does what a message says. One that is not understood is of a later version.
+func (s *Server) obey(m *redis.Message) {
+	if m.Channel == tasks.ChannelOff {
+		s.hold([]string{m.Payload})
+		return
+	}
+	p, ok := tasks.ParsePush(m.Payload)
+	if !ok {
+		return
+	}
+	push := wire.Push{Task: string(p.Number)}
+	switch p.Action {
+	case tasks.PushLook:
+		s.hold(p.Hosts)
+		return
+	case tasks.PushStart:
+		push.Action = wire.ActionStart
+	case tasks.PushCancel:
+		push.Action = wire.ActionCancel
+	default:
+		return
+	}
+	for _, host := range p.Hosts {
+		s.push(host, push)
 	}
 }
 

@@ -29,12 +29,12 @@ func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 // quick makes a listener look after the roll many times a second.
 func quick(s *Server) {
 	s.pace = pace{rotation: 200 * time.Millisecond, step: 20 * time.Millisecond, calm: 50 * time.Millisecond,
-		sweep: 20 * time.Millisecond, renew: 20 * time.Millisecond}
+		sweep: 20 * time.Millisecond, renew: 20 * time.Millisecond, late: lateAfter}
 }
 
 // slow makes it do nothing of that by itself.
 func slow(s *Server) {
-	s.pace = pace{rotation: time.Hour, step: time.Hour, calm: time.Hour, sweep: time.Hour, renew: time.Hour}
+	s.pace = pace{rotation: time.Hour, step: time.Hour, calm: time.Hour, sweep: time.Hour, renew: time.Hour, grace: time.Hour, late: lateAfter}
 }
 
 // Whatever is damaged in the roll heals by the rotation alone.
@@ -84,9 +84,7 @@ func TestTakenOffElsewhere(t *testing.T) {
 	const ip = "127.0.12.1"
 	a.old(ip)
 	a.on(ip)
-	redistest.Eventually(t, "a hears", func() bool {
-		return rs.Client.PubSubNumSub(ctx, tasks.ChannelOff).Val()[tasks.ChannelOff] == 1
-	})
+	a.hears()
 	// Another listener had a connection of it too, and a's own mark was lost.
 	roll := tasks.NewRoll(rs.Client)
 	if _, err := roll.Lease(ctx, "b"); err != nil {
@@ -209,6 +207,7 @@ func TestRotationIsCheap(t *testing.T) {
 	drained, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r.changes.drain(drained)
+	r.arrived.drain(drained)
 	rs.Client.ConfigResetStat(ctx)
 	// One whole rotation, as its steps would do it, and the sweeps of that time.
 	p := usualPace()

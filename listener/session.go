@@ -19,6 +19,12 @@ import (
 const (
 	sendTimeout = 10 * time.Second // for a peer that does not read
 	sendRoom    = 4 << 20          // bytes that may wait for it
+	earlyMost   = 100              // pushes that may wait for the welcome
+
+	// Before a connection counts as silent, or is closed because the listener stops, it
+	// is read once more for this long. What has arrived is then read, however late this
+	// process was to look: a deadline that is over hides it.
+	lastLook = 100 * time.Millisecond
 )
 
 // session is one connection, from its first byte to its goodbye.
@@ -33,7 +39,7 @@ type session struct {
 	addr   netip.AddrPort
 	agent  bool
 
-	joining chan joined // the roll's answer to a hello; nil before and after
+	joining chan joined // the answer to a hello; nil before and after
 
 	next *session // another connection of the same old client; members.mu
 
@@ -42,6 +48,9 @@ type session struct {
 	out     []byte // what waits to be sent
 	sending bool
 	closed  bool
+	answer  chan joined // joining, until there is an answer
+	welcome bool        // an agent has been welcomed: it may be sent pushes
+	early   []wire.Push // what came before that
 }
 
 func newSession(srv *Server, conn net.Conn) *session {
@@ -58,15 +67,36 @@ func (ss *session) serve(ctx context.Context) {
 }
 
 func (ss *session) read(ctx context.Context) error {
-	for {
+	for last := false; ; {
 		// The deadline is for a whole message: one that trickles in is silence.
-		if err := ss.conn.SetReadDeadline(time.Now().Add(ss.srv.cfg.HeartbeatTimeout)); err != nil {
+		wait := ss.srv.cfg.HeartbeatTimeout
+		if last {
+			wait = lastLook
+		}
+		if err := ss.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return err
+		}
+		if ss.srv.ending.Load() { // see endReading: it may have been called just before
+			if ctx.Err() != nil {
+				return errStopping
+			}
+			last = true
+			if err := ss.conn.SetReadDeadline(time.Now().Add(lastLook)); err != nil {
+				return err
+			}
 		}
 		body, err := ss.dec.Next()
 		if err != nil {
+			switch timeout := isTimeout(err); {
+			case timeout && !last:
+				last = true
+				continue
+			case timeout && ss.srv.ending.Load():
+				return errStopping
+			}
 			return err
 		}
+		last = false
 		if ss.host != "" && ss.srv.beats.Known(body) {
 			ss.srv.stats.Heartbeats.Add(1)
 			continue
@@ -99,8 +129,11 @@ func (ss *session) deep(f func()) {
 	<-done
 }
 
-// errRefused ends a session that may not join.
-var errRefused = errors.New("refused")
+var (
+	errRefused  = errors.New("refused")        // ends a session that may not join
+	errStopping = errors.New("listener stops") // ends reading, not the connection
+	errBusy     = errors.New("busy")           // ends a session that comes while too much waits for Redis
+)
 
 // handle takes one message. An error ends the session.
 func (ss *session) handle(ctx context.Context, body []byte) error {
@@ -133,6 +166,9 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 // greetOld lets in a client whose first message is not a hello: it is known by its
 // address.
 func (ss *session) greetOld() error {
+	if ss.srv.changes.full() {
+		return errBusy
+	}
 	peer := ss.peer()
 	ss.host, ss.client = peer.String(), "json"
 	ss.addr = netip.AddrPortFrom(peer, uint16(ss.srv.cfg.ClientUDPPort))
@@ -150,9 +186,15 @@ func (ss *session) hello(ctx context.Context, m wire.Hello) error {
 		ss.refuse(m.ID, "the id is the address of another host")
 		return errRefused
 	}
+	if ss.srv.changes.full() {
+		return errBusy
+	}
 	ss.host, ss.client, ss.agent = m.ID, "agent "+m.Instance, true
 	ss.addr = netip.AddrPortFrom(peer, uint16(m.UDP))
 	joining := make(chan joined, 1)
+	ss.mu.Lock()
+	ss.answer = joining
+	ss.mu.Unlock()
 	if !ss.srv.join(ss, joining) {
 		ss.refuse(m.ID, "another instance of this id is connected")
 		return errRefused
@@ -161,15 +203,19 @@ func (ss *session) hello(ctx context.Context, m wire.Hello) error {
 	return nil
 }
 
-// awaitRoll waits until the roll has an agent that has said hello, or refuses it. It
-// waits on the small stack, since with a fleet that comes back at once thousands do.
+// awaitRoll waits until the roll has an agent that has said hello, or refuses it, or
+// the session is closed meanwhile. It waits on the small stack, since with a fleet that
+// comes back at once thousands do.
 func (ss *session) awaitRoll(ctx context.Context) (err error) {
 	var a joined
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return errStopping
 	case a = <-ss.joining:
 		ss.joining = nil
+	}
+	if ss.isClosed() {
+		return net.ErrClosed
 	}
 	ss.deep(func() {
 		if a.refused != "" {
@@ -177,11 +223,37 @@ func (ss *session) awaitRoll(ctx context.Context) (err error) {
 			err = errRefused
 			return
 		}
-		ss.send(wire.Welcome{
+		ss.greet(wire.Welcome{
 			Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: a.now.UnixMilli(),
 		})
 	})
 	return err
+}
+
+// greet sends the welcome, and after it the pushes that came before it.
+func (ss *session) greet(w wire.Welcome) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.welcome, ss.answer = true, nil
+	out := wire.EncodeFrame(w)
+	for _, m := range ss.early {
+		out = append(out, wire.EncodeFrame(m)...)
+	}
+	ss.early = nil
+	ss.sendLocked(out)
+}
+
+// push sends a push to an agent, not before its welcome: that is the first thing it
+// hears. Of too many that come before it the last are lost, as pushes may be.
+func (ss *session) push(m wire.Push) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	switch {
+	case ss.welcome:
+		ss.sendLocked(wire.EncodeFrame(m))
+	case len(ss.early) < earlyMost:
+		ss.early = append(ss.early, m)
+	}
 }
 
 // refuse tells the agent why it is not let in, and waits until that is sent.
@@ -201,34 +273,22 @@ func (ss *session) take(ctx context.Context, m wire.Message, body []byte) error 
 		s.stats.Heartbeats.Add(1)
 		s.beats.Learn(body)
 	case wire.Info:
-		if err := s.changes.room(ctx); err != nil {
-			return err
-		}
 		s.stats.Infos.Add(1)
-		s.putInfo(ss, m, len(body))
+		return s.offerInfo(ctx, ss, m, len(body))
 	case wire.Status:
-		if err := s.reports.room(ctx); err != nil {
-			return err
-		}
 		s.stats.Statuses.Add(1)
-		s.reports.put(report{ss, m.Seq, tasks.Report{
+		return s.reports.offer(ctx, report{ss, m.Seq, tasks.Report{
 			Number: tasks.Number(m.Task), Host: ss.host, Phase: int(m.Phase), Working: m.Working,
 			Lists: m.Lists, Complete: m.Complete, OnCall: m.OnCall, Result: resultOf(ss.host, m.Result),
 		}}, reportSize+len(body))
 	case wire.Answer:
-		if err := s.reports.room(ctx); err != nil {
-			return err
-		}
 		s.stats.Answers.Add(1)
-		s.reports.put(report{ss, m.Seq, tasks.Report{
+		return s.reports.offer(ctx, report{ss, m.Seq, tasks.Report{
 			Number: tasks.Number(m.Task), Host: ss.host, RCC: int(m.RCC),
 		}}, reportSize)
 	case wire.Lookup:
-		if err := s.lookups.room(ctx); err != nil {
-			return err
-		}
 		s.stats.Lookups.Add(1)
-		s.lookups.put(lookup{ss, tasks.Lookup{Number: tasks.Number(m.Task), Host: ss.host}}, lookupSize)
+		return s.lookups.offer(ctx, lookup{ss, tasks.Lookup{Number: tasks.Number(m.Task), Host: ss.host}}, lookupSize)
 	}
 	return nil
 }
@@ -240,8 +300,13 @@ func (ss *session) peer() netip.Addr {
 	return netip.Addr{}
 }
 
-// goodbye ends the session. err is why reading ended.
+// goodbye ends the session. err is why reading ended. When that is because the listener
+// stops, the connection stays open for what is still to be sent, and the host stays on
+// the roll.
 func (ss *session) goodbye(err error) {
+	if errors.Is(err, errStopping) || errors.Is(err, context.Canceled) {
+		return
+	}
 	ss.mu.Lock()
 	reason := ss.reason
 	ss.mu.Unlock()
@@ -263,8 +328,9 @@ func (ss *session) goodbye(err error) {
 		reason = "connection closed"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		reason = "connection closed inside a message"
-	case errors.Is(err, context.Canceled):
-		reason = "listener stops"
+	case errors.Is(err, errBusy):
+		reason = "too much waits for redis"
+		log.Warn("connection not taken, too much waits for redis")
 	default:
 		reason = "connection broken"
 		log.WithError(err).Debug("connection broken")
@@ -283,10 +349,21 @@ func (ss *session) close(reason string) {
 	ss.mu.Lock()
 	if !ss.closed {
 		ss.closed, ss.reason = true, reason
-		ss.out = nil
+		ss.out, ss.early = nil, nil
+		if ss.answer != nil {
+			// Whoever waits for the roll would see the end of the connection only when
+			// Redis answers.
+			change{answer: ss.answer}.reply(joined{refused: reason})
+		}
 	}
 	ss.mu.Unlock()
 	ss.conn.Close()
+}
+
+func (ss *session) isClosed() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.closed
 }
 
 // send queues a message. It never waits: a goroutine writes while there is
@@ -295,12 +372,16 @@ func (ss *session) send(m wire.Message) {
 	frame := wire.EncodeFrame(m)
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	ss.sendLocked(frame)
+}
+
+func (ss *session) sendLocked(frames []byte) {
 	switch {
 	case ss.closed:
-	case len(ss.out)+len(frame) > sendRoom:
+	case len(ss.out)+len(frames) > sendRoom:
 		go ss.close("does not read what it is sent")
 	default:
-		ss.out = append(ss.out, frame...)
+		ss.out = append(ss.out, frames...)
 		if !ss.sending {
 			ss.sending = true
 			ss.srv.sending.Go(ss.flush)

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +172,58 @@ func TestSilence(t *testing.T) {
 	if r.place("127.0.4.4") == "" {
 		t.Error("the host that sends heartbeats is off the roll")
 	}
+}
+
+// When a process was asleep, the deadline is over before it has looked at what came: a
+// connection is silent only if there is nothing to be read.
+func TestLastLook(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Redis: redistest.Open(t).Client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := wire.EncodeFrame(wire.Heartbeat{})
+	for name, c := range map[string]struct {
+		stops bool
+		reads [][]byte // nil: the deadline is over
+		beats int64
+		want  error
+	}{
+		"silent":         {false, [][]byte{beat, nil, nil, beat}, 1, os.ErrDeadlineExceeded},
+		"asleep":         {false, [][]byte{beat, nil, beat, nil, beat, beat, nil, nil, beat}, 4, os.ErrDeadlineExceeded},
+		"stops":          {true, [][]byte{beat, beat, nil, beat}, 2, errStopping},
+		"within a frame": {false, [][]byte{beat[:9], nil, beat[9:], nil, beat[:9], nil}, 1, os.ErrDeadlineExceeded},
+	} {
+		s.ending.Store(c.stops)
+		before := s.stats.Heartbeats.Load()
+		ss := newSession(s, &scripted{reads: c.reads})
+		ss.host = "web-1"
+		if err := ss.read(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if got := s.stats.Heartbeats.Load() - before; got != c.beats {
+			t.Errorf("%s: %d heartbeats, want %d", name, got, c.beats)
+		}
+	}
+}
+
+// scripted is a connection on which the given bytes are read.
+type scripted struct {
+	net.Conn
+	reads [][]byte
+}
+
+func (c *scripted) SetReadDeadline(time.Time) error { return nil }
+func (c *scripted) Read(p []byte) (int, error) {
+	if len(c.reads) == 0 {
+		return 0, io.EOF
+	}
+	next := c.reads[0]
+	c.reads = c.reads[1:]
+	if next == nil {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(p, next), nil
 }
 
 func TestEndsOfAConnection(t *testing.T) {

@@ -35,6 +35,10 @@ type Change struct {
 	Host   string
 	Addr   netip.AddrPort // On, Hold: where it waits for datagrams
 	Client string         // On, Hold: "json", "text" or "agent <instance>"
+	// Until is the time by Redis's clock after which an On is no more than a Hold: it has
+	// been under way so long that the host may have connected elsewhere meanwhile. The
+	// zero time is no limit.
+	Until time.Time
 }
 
 // Verdict is what became of a Change.
@@ -98,11 +102,14 @@ func (r *Roll) apply(ctx context.Context, listener, mode string, changes []Chang
 	for part := range slices.Chunk(changes, changesPerCall) {
 		args := []any{listener, EventsCap, mode}
 		for _, c := range part {
-			addr := ""
+			addr, until := "", ""
 			if c.Kind != Off {
 				addr = c.Addr.String()
 			}
-			args = append(args, string(c.Kind), c.Host, addr, c.Client)
+			if !c.Until.IsZero() {
+				until = strconv.FormatInt(c.Until.UnixMilli(), 10)
+			}
+			args = append(args, string(c.Kind), c.Host, addr, c.Client, until)
 		}
 		calls = append(calls, script.Call{Script: presenceScript, Keys: keys, Args: args})
 	}

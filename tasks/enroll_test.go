@@ -120,34 +120,64 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// A change that a listener made long ago, and that comes when its lease has ended, takes
-// no host from who has it by now.
+// A change that a listener made long ago takes no host from who has it by now, whether
+// the listener was asleep so long that its lease has ended or the change under way.
 func TestLateChanges(t *testing.T) {
 	t.Parallel()
-	f := openRoll(t)
-	f.lease("me", -time.Millisecond)
-	e := f.ear()
 	agent, old := spot{"10.0.0.9:1@other", "agent i1", "other", false}, spot{"10.0.0.9:1@other", "json", "other", false}
-	f.put("web-1", agent)
-	f.put("old", old)
-	f.put("gone", spot{"10.0.0.9:1@dead", "agent i1", "dead", false})
-	f.apply("refused, kept", "on web-1 agent i1", "off web-1")
-	if got := f.spot("web-1"); got != agent {
-		t.Errorf("the agent is %+v", got)
-	}
-	f.apply("held, kept", "on old json", "off old")
-	if got := f.spot("old"); got != old {
-		t.Errorf("the old client is %+v", got)
-	}
-	f.apply("held", "on gone agent i1")
-	if got := f.spot("gone").place; got != "10.0.0.1:6655@me" {
-		t.Errorf("whom nobody holds is at %q", got)
-	}
-	for _, host := range []string{"web-1", "old", "gone"} {
-		f.told(host)
-	}
-	if heard := e.heard(); heard != "" {
-		t.Errorf("heard %q", heard)
+	for _, asleep := range []bool{true, false} {
+		f := openRoll(t)
+		e := f.ear()
+		at := func(s string, until time.Duration) tasks.Change {
+			c := change(s)
+			c.Until = f.now().Add(until)
+			return c
+		}
+		apply := func(want string, list ...tasks.Change) {
+			t.Helper()
+			changed, _, err := f.roll.Apply(t.Context(), "me", list)
+			f.must(err)
+			var got []string
+			for _, c := range changed {
+				got = append(got, string(c.Verdict))
+			}
+			if s := strings.Join(got, ", "); s != want {
+				t.Errorf("asleep %v: %s, want %s", asleep, s, want)
+			}
+		}
+		until := -time.Millisecond
+		if asleep {
+			f.lease("me", -time.Millisecond)
+			until = time.Hour
+		}
+		f.put("web-1", agent)
+		f.put("old", old)
+		f.put("gone", spot{"10.0.0.9:1@dead", "agent i1", "dead", false})
+		apply("refused, kept, held, kept, held, on", at("on web-1 agent i1", until), change("off web-1"),
+			at("on old json", until), change("off old"), at("on gone agent i1", until), at("on new json", until))
+		if got := f.spot("web-1"); got != agent {
+			t.Errorf("the agent is %+v", got)
+		}
+		if got := f.spot("old"); got != old {
+			t.Errorf("the old client is %+v", got)
+		}
+		for _, host := range []string{"gone", "new"} {
+			if got := f.spot(host).place; got != "10.0.0.1:6655@me" {
+				t.Errorf("%s, whom nobody holds, is at %q", host, got)
+			}
+		}
+		for _, host := range []string{"web-1", "old", "gone"} {
+			f.told(host)
+		}
+		if heard := e.heard(); heard != "" {
+			t.Errorf("heard %q", heard)
+		}
+		if !asleep {
+			apply("held, held", at("on web-1 agent i1", time.Hour), at("on old json", time.Hour))
+			if got := f.spot("web-1").place + f.spot("old").place; got != "10.0.0.1:6655@me10.0.0.1:6655@me" {
+				t.Errorf("those that connect in time are at %s", got)
+			}
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ func TestExpire(t *testing.T) {
 	before := f.dump("AC1")
 	f.must(f.store.Expire(ctx, "AC1"))
 	f.same("AC1", before)
+	f.sound("AC1") // what waits is noted as before
 
 	f.past("AC1")
 	f.must(f.store.Expire(ctx, "AC1"))

@@ -70,10 +70,25 @@ func (f fixture) enlist(n tasks.Number, hosts string) {
 		host, state, _ := strings.Cut(entry, " ")
 		list = append(list, tasks.Enlisted{Host: host, State: tasks.State(state)})
 	}
+	f.await(n, list)
 	ok, err := f.store.Enlist(f.Context(), n, list)
 	f.must(err)
 	if !ok {
 		f.Fatalf("%s is not being prepared", n)
+	}
+}
+
+// await notes those that are to wait, as it has to be before they are enlisted.
+func (f fixture) await(n tasks.Number, hosts []tasks.Enlisted) {
+	f.Helper()
+	var waiting []string
+	for _, h := range hosts {
+		if h.State == tasks.Waiting {
+			waiting = append(waiting, h.Host)
+		}
+	}
+	if len(waiting) > 0 {
+		f.must(f.store.Await(f.Context(), n, f.now().Add(time.Hour), waiting))
 	}
 }
 

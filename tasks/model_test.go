@@ -140,7 +140,9 @@ func (m *model) step(rng *rand.Rand, history *[]tasks.Report) string {
 		return "expire"
 	case dice <= 6:
 		host, state := fmt.Sprint("web-", rng.IntN(8)), []tasks.State{tasks.Sent, tasks.Sent, tasks.Offline, tasks.Waiting, tasks.Unanswered}[rng.IntN(5)]
-		_, err := m.f.store.Enlist(ctx, m.n, []tasks.Enlisted{{Host: host, State: state}})
+		enlisted := []tasks.Enlisted{{Host: host, State: state}}
+		m.f.await(m.n, enlisted)
+		_, err := m.f.store.Enlist(ctx, m.n, enlisted)
 		m.f.must(err)
 		if m.stage == tasks.Preparing && m.hosts[host] == nil {
 			m.hosts[host] = &modelHost{state: state}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -49,6 +50,7 @@ func ParsePlace(s string) (addr netip.AddrPort, listener string, err error) {
 // had not ended.
 type View struct {
 	rdb  redis.UniversalClient
+	now  time.Time
 	live map[string]bool
 }
 
@@ -68,8 +70,11 @@ func (r *Roll) View(ctx context.Context) (*View, error) {
 	for _, name := range names {
 		live[name] = true
 	}
-	return &View{r.rdb, live}, nil
+	return &View{r.rdb, now, live}, nil
 }
+
+// Now is the moment of the view by Redis's clock.
+func (v *View) Now() time.Time { return v.now }
 
 // Listeners is how many listeners had a running lease.
 func (v *View) Listeners() int { return len(v.live) }

@@ -196,6 +196,9 @@ func (s *Store) Due(ctx context.Context, from, until time.Time, limit int64) (pa
 	return page, next, nil
 }
 
+// errNotDue says that a deadline has not passed, or that there is no such set.
+var errNotDue = errors.New("not due")
+
 // Expire ends what is still open in a set whose deadline has passed, also where the
 // set was closed and a host was heard of afterwards. It changes nothing before the
 // deadline, and nothing the second time. A set that is gone from Redis is struck from
@@ -215,9 +218,15 @@ func (s *Store) Expire(ctx context.Context, n Number) error {
 		return nil // most sets, each time: one read
 	}
 	err = s.endOpen(ctx, n, func(hosts []any) error {
-		_, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
+		reply, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
+		if err == nil && integer(reply, 0) < 0 {
+			err = errNotDue
+		}
 		return err
 	})
+	if errors.Is(err, errNotDue) {
+		return nil // and what waits goes on waiting
+	}
 	if err != nil {
 		return fmt.Errorf("expire %s: %w", n, err)
 	}

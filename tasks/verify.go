@@ -15,6 +15,10 @@ import (
 // worker ends them within seconds.
 const expiryGrace = time.Minute
 
+// cancelGrace is the same after a cancellation: who cancels ends them, and if he dies
+// over it a worker does.
+const cancelGrace = 10 * time.Second
+
 // Verify recounts the ledger of a set from its hosts, lists and results, and returns
 // what does not add up, a line each and sorted: nothing for a sound ledger. Run on a
 // set that is still changing it may report what is only under way. The error is
@@ -29,10 +33,10 @@ func (s *Store) Verify(ctx context.Context, n Number) ([]string, error) {
 		return nil, fmt.Errorf("verify %s: %w", n, err)
 	}
 	v := verifier{
-		store: s, number: n, ledger: l, past: now.Sub(l.Deadline),
+		store: s, number: n, ledger: l, now: now, past: now.Sub(l.Deadline),
 		states: map[string]State{}, results: map[string]map[string]Result{},
 	}
-	for _, step := range []func(context.Context) error{v.countStates, v.checkAwaiting, v.readResults, v.checkLists} {
+	for _, step := range []func(context.Context) error{v.countStates, v.checkAwaiting, v.checkWaiting, v.checkSends, v.readResults, v.checkLists} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -46,6 +50,7 @@ type verifier struct {
 	store    *Store
 	number   Number
 	ledger   Ledger
+	now      time.Time     // by Redis's clock
 	past     time.Duration // since the deadline; negative before it
 	states   map[string]State
 	results  map[string]map[string]Result // host -> command
@@ -108,6 +113,75 @@ func (v *verifier) checkAwaiting(ctx context.Context) error {
 	for host := range awaited {
 		if v.states[host] != Sent {
 			v.find("%s is awaited, but %s", host, orNone(v.states[host]))
+		}
+	}
+	return nil
+}
+
+// checkWaiting looks whether each host that is waited for is noted for this set: else
+// it would not be told when it comes online. Past its deadline, or cancelled, a set waits
+// for nobody, though its hosts may not be ended yet.
+func (v *verifier) checkWaiting(ctx context.Context) error {
+	if v.past >= 0 || !v.ledger.Cancelled.IsZero() {
+		return nil
+	}
+	hosts := make([]string, 0, Chunk)
+	for host, state := range v.states {
+		if state != Waiting {
+			continue
+		}
+		if hosts = append(hosts, host); len(hosts) == Chunk {
+			if err := v.checkNoted(ctx, hosts); err != nil {
+				return err
+			}
+			hosts = hosts[:0]
+		}
+	}
+	return v.checkNoted(ctx, hosts)
+}
+
+func (v *verifier) checkNoted(ctx context.Context, hosts []string) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	noted := make([]*redis.BoolCmd, len(hosts))
+	pipe := v.store.rdb.Pipeline()
+	for i, h := range hosts {
+		noted[i] = pipe.SIsMember(ctx, KeyWaiting(h), string(v.number))
+	}
+	_, _ = pipe.Exec(ctx) // each has its own error
+	for i, h := range hosts {
+		switch err := noted[i].Err(); {
+		case script.Transient(err):
+			return fmt.Errorf("what waits for hosts of %s: %w", v.number, err)
+		case err != nil:
+			v.find("%s is no set", KeyWaiting(h))
+		case !noted[i].Val():
+			v.find("%s is waiting, but %s does not name the set", h, KeyWaiting(h))
+		}
+	}
+	return nil
+}
+
+// checkSends looks for sends that are counted of a host that is not in the set.
+func (v *verifier) checkSends(ctx context.Context) error {
+	counted := map[string]bool{}
+	var cursor uint64
+	for {
+		page, next, err := v.store.rdb.HScan(ctx, KeySends(v.number), cursor, "", Chunk).Result()
+		if err != nil {
+			return fmt.Errorf("sends of %s: %w", v.number, err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			counted[page[i]] = true // one can come twice
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	for host := range counted {
+		if v.states[host] == "" {
+			v.find("sends to %s are counted, which is not in the set", host)
 		}
 	}
 	return nil
@@ -237,6 +311,9 @@ func (v *verifier) checkStage() {
 	open, stage := v.ledger.Open(), v.ledger.Stage
 	if v.past > expiryGrace && (open > 0 || stage != Closed) {
 		v.find("the deadline has passed, but the set is %s and %d hosts are open", stage, open)
+	}
+	if cancelled := v.ledger.Cancelled; !cancelled.IsZero() && v.now.Sub(cancelled) > cancelGrace && (open > 0 || stage != Closed) {
+		v.find("the set was cancelled, but is %s and %d hosts are open", stage, open)
 	}
 	// A closed set may have open hosts: some that were offline, missing or unanswered
 	// and were heard of since.

@@ -85,6 +85,35 @@ func TestVerifyFindsDamage(t *testing.T) {
 			[]string{`the set is in an unknown state "ajar"`}},
 		{"long past the deadline", func(n tasks.Number) error { return meta(n, "deadline_ms", time.Now().Add(-time.Hour).UnixMilli()) },
 			[]string{"the deadline has passed, but the set is open and 2 hosts are open"}},
+		{"cancelled long ago", func(n tasks.Number) error {
+			return meta(n, "cancelled_ms", time.Now().Add(-time.Minute).UnixMilli())
+		}, []string{"the set was cancelled, but is open and 2 hosts are open"}},
+		{"cancelled long ago, no host open", func(n tasks.Number) error {
+			pipe := rdb.TxPipeline()
+			pipe.HSet(ctx, tasks.KeyHosts(n), "sent", "cancelled", "working", "cancelled")
+			pipe.HSet(ctx, tasks.KeyMeta(n), "sent", 0, "working", 0, "cancelled", 2, "state", "preparing",
+				"cancelled_ms", time.Now().Add(-time.Minute).UnixMilli())
+			pipe.Del(ctx, tasks.KeyAwaiting(n))
+			_, err := pipe.Exec(ctx)
+			return err
+		}, []string{"the set was cancelled, but is preparing and 0 hosts are open"}},
+		{"waiting and not noted", func(n tasks.Number) error {
+			return rdb.HSet(ctx, tasks.KeyHosts(n), "offline", "waiting").Err()
+		}, []string{
+			"offline is waiting, but muster:host:{offline}:waiting does not name the set",
+			"counter waiting is 0, but 1 hosts", "counter offline is 1, but 0 hosts",
+		}},
+		{"noted in what is no set", func(n tasks.Number) error {
+			pipe := rdb.TxPipeline()
+			pipe.HSet(ctx, tasks.KeyHosts(n), "offline", "waiting")
+			pipe.HSet(ctx, tasks.KeyMeta(n), "offline", 0, "waiting", 1)
+			pipe.Set(ctx, tasks.KeyWaiting("offline"), "x", 0)
+			_, err := pipe.Exec(ctx)
+			return err
+		}, []string{"muster:host:{offline}:waiting is no set"}},
+		{"sends to a stranger", func(n tasks.Number) error {
+			return rdb.HSet(ctx, tasks.KeySends(n), "sent", "2:1", "web-9", "2:1").Err()
+		}, []string{"sends to web-9 are counted, which is not in the set"}},
 		{"long past the deadline and preparing", func(n tasks.Number) error {
 			return rdb.HSet(ctx, tasks.KeyMeta(n), "state", "preparing", "deadline_ms", time.Now().Add(-time.Hour).UnixMilli()).Err()
 		}, []string{"the deadline has passed, but the set is preparing and 2 hosts are open"}},
@@ -122,6 +151,37 @@ func TestVerifySound(t *testing.T) {
 	f.state("AC2", "web-1", tasks.Sent)
 	f.must(f.store.Expire(t.Context(), "AC2"))
 	f.sound("AC2")
+
+	// cancelled a moment ago, and nobody has come to ending its hosts
+	f.set("AC4", "a", "web-1 sent")
+	f.must(f.rdb.HSet(t.Context(), tasks.KeyMeta("AC4"), "cancelled_ms", f.now().UnixMilli()).Err())
+	f.sound("AC4")
+
+	// waited for no longer, and not ended yet
+	f.set("AC6", "a", "web-6 waiting")
+	f.set("AC7", "a", "web-6 waiting")
+	f.must(f.rdb.Del(t.Context(), tasks.KeyWaiting("web-6")).Err())
+	f.must(f.rdb.HSet(t.Context(), tasks.KeyMeta("AC6"), "cancelled_ms", f.now().UnixMilli()).Err())
+	f.past("AC7")
+	for _, n := range []tasks.Number{"AC6", "AC7"} {
+		findings, err := f.store.Verify(t.Context(), n)
+		f.must(err)
+		if len(findings) > 0 {
+			t.Errorf("%s: %v", n, findings)
+		}
+	}
+
+	f.prepare("AC5", "a") // waited for, by the thousand
+	for i := range 2 {
+		var chunk []tasks.Enlisted
+		for j := range tasks.Chunk {
+			chunk = append(chunk, tasks.Enlisted{Host: fmt.Sprintf("host-%d-%d", i, j), State: tasks.Waiting})
+		}
+		f.await("AC5", chunk)
+		_, err := f.store.Enlist(t.Context(), "AC5", chunk)
+		f.must(err)
+	}
+	f.sound("AC5")
 
 	f.prepare("AC3", "a") // thousands
 	for i := range 3 {

@@ -65,7 +65,7 @@ func (a *app) commands() *cli.App {
 	verbs := []*cli.Command{
 		a.upVerb(), a.demoVerb(),
 		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
-		a.dispatchVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
+		a.dispatchVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
 		a.versionVerb(), a.helpVerb(),
 	}
 	for _, v := range verbs {
@@ -197,6 +197,15 @@ func span(c *cli.Context, name string) (time.Duration, error) {
 	d := c.Duration(name)
 	if d <= 0 {
 		return 0, misuse("--%s %v: want more than zero", name, d)
+	}
+	return d, nil
+}
+
+// spanWithin returns a duration flag that must lie between least and most.
+func spanWithin(c *cli.Context, name string, least, most time.Duration) (time.Duration, error) {
+	d := c.Duration(name)
+	if d < least || d > most {
+		return 0, misuse("--%s %v: want %v to %v", name, d, least, most)
 	}
 	return d, nil
 }

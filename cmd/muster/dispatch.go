@@ -30,7 +30,7 @@ func (a *app) dispatchVerb() *cli.Command {
 			listFlag("run", "`COMMAND` to run; once for each, in the order given"),
 			textFlag("commands", "", "`FILE` (- for standard input) with a JSON object of command and priority"),
 			textFlag("request", "", "`FILE` (- for standard input) with a whole request as JSON"),
-			textFlag("offline", tasks.OfflineReport, "`WHAT` to do with hosts that are offline: report"),
+			textFlag("offline", tasks.OfflineReport, "`WHAT` to do with hosts that are offline: report, or wait until they come online"),
 			spanFlag("command-timeout", tasks.DefaultTimeout, "limit for each command, whole seconds"),
 			spanFlag("deadline", tasks.DefaultDeadline, "when the ledger closes, whole seconds"),
 			boolFlag("wait", "wait until every host has ended, and show how"),
@@ -159,7 +159,7 @@ func (d *delivery) run(ctx context.Context, r tasks.Request) error {
 		return d.stopped(ctx)
 	case err != nil:
 		return err
-	case d.wait:
+	case d.wait || !l.Cancelled.IsZero():
 		return d.reportEnd(ctx, l)
 	}
 	return d.reportSent(ctx, l)
@@ -202,30 +202,50 @@ func (d *delivery) stopped(ctx context.Context) error {
 	return failf(statusTime, "%s: %s goes on (muster status %s)", why, n, n)
 }
 
-// reportSent prints what is known once the set is sent.
+// reportSent prints what is known once the set is sent: to how many hosts, and which
+// ones it did not go to. Those that are offline and waited for are nothing to complain
+// of.
 func (d *delivery) reportSent(ctx context.Context, l tasks.Ledger) error {
 	p := d.out
-	var offline []tasks.HostState
-	if l.Counts[tasks.Offline] > 0 {
+	offline, waiting := l.Counts[tasks.Offline], l.Counts[tasks.Waiting]
+	var absent []tasks.HostState
+	if offline+waiting > 0 {
 		var err error
-		offline, err = hostsOf(ctx, d.store, l.Number, func(s tasks.State) bool { return s == tasks.Offline })
+		absent, err = hostsOf(ctx, d.store, l.Number, func(s tasks.State) bool { return s == tasks.Offline || s == tasks.Waiting })
 		if err != nil {
 			return err
 		}
 	}
-	if p.json {
+	switch {
+	case p.json:
 		p.head(l)
-	} else if l.Total == 0 {
-		p.say("%s  no host is online", p.paint(bold, string(l.Number)))
-	} else {
-		p.say("%s  sent to %d of %s", p.paint(bold, string(l.Number)), l.Total-l.Counts[tasks.Offline], plural(l.Total, "host"))
+	case l.Total == 0:
+		p.sayNobody(l)
+	default:
+		text := fmt.Sprintf("sent to %d of %s", l.Total-offline-waiting, plural(l.Total, "host"))
+		switch {
+		case waiting == 1:
+			text += ", 1 waits to come online"
+		case waiting > 1:
+			text += fmt.Sprintf(", %d wait to come online", waiting)
+		}
+		p.say("%s  %s", p.paint(bold, string(l.Number)), text)
 	}
-	p.hosts(l.Number, offline, nil)
+	p.hosts(l.Number, absent, nil)
 	s := statusOK
-	if len(offline) > 0 || l.Total == 0 {
+	if offline > 0 || l.Total == 0 {
 		s = statusAbsent
 	}
 	return p.end(s)
+}
+
+// sayNobody is printed of a set without a host.
+func (p *printer) sayNobody(l tasks.Ledger) {
+	why := "no host is online"
+	if !l.Cancelled.IsZero() {
+		why = "cancelled before it had a host"
+	}
+	p.say("%s  %s", p.paint(bold, string(l.Number)), why)
 }
 
 // reportEnd prints how the set ended: the counts, and each host that is not done;
@@ -240,7 +260,7 @@ func (d *delivery) reportEnd(ctx context.Context, l tasks.Ledger) error {
 	if p.json {
 		p.head(l)
 	} else if l.Total == 0 {
-		p.say("%s  no host is online", p.paint(bold, string(l.Number)))
+		p.sayNobody(l)
 	} else {
 		p.say("%s  %s", p.paint(bold, string(l.Number)), p.counts(l))
 	}

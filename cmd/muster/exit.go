@@ -36,7 +36,8 @@ func worst(all ...status) status {
 }
 
 // statusOfLedger is what the ends of a set's hosts come to. Hosts that are still
-// open say nothing.
+// open say nothing. A set that was cancelled says so, unless every host was done all
+// the same.
 func statusOfLedger(l tasks.Ledger) status {
 	var all []status
 	for state, s := range map[tasks.State]status{
@@ -49,6 +50,9 @@ func statusOfLedger(l tasks.Ledger) status {
 	}
 	if l.Stage == tasks.Closed && l.Total == 0 { // every host online, and there was none
 		all = append(all, statusAbsent)
+	}
+	if !l.Cancelled.IsZero() && (l.Total == 0 || l.Counts[tasks.Done] < l.Total) {
+		all = append(all, statusCancelled)
 	}
 	return worst(all...)
 }

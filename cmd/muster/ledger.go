@@ -15,16 +15,17 @@ import (
 
 // ledgerObject is a set's head in JSON.
 type ledgerObject struct {
-	Key        tasks.Number          `json:"key"`
-	Stage      tasks.Stage           `json:"stage"`
-	Request    string                `json:"request"`
-	CreatedMS  int64                 `json:"created_ms"`
-	DeadlineMS int64                 `json:"deadline_ms"`
-	ClosedMS   int64                 `json:"closed_ms,omitempty"`
-	TimeoutS   int64                 `json:"timeout_s"`
-	Commands   int                   `json:"commands"`
-	Total      int64                 `json:"total"`
-	Counts     map[tasks.State]int64 `json:"counts"`
+	Key         tasks.Number          `json:"key"`
+	Stage       tasks.Stage           `json:"stage"`
+	Request     string                `json:"request"`
+	CreatedMS   int64                 `json:"created_ms"`
+	DeadlineMS  int64                 `json:"deadline_ms"`
+	ClosedMS    int64                 `json:"closed_ms,omitempty"`
+	CancelledMS int64                 `json:"cancelled_ms,omitempty"`
+	TimeoutS    int64                 `json:"timeout_s"`
+	Commands    int                   `json:"commands"`
+	Total       int64                 `json:"total"`
+	Counts      map[tasks.State]int64 `json:"counts"`
 }
 
 // hostObject is a host of a set in JSON.
@@ -46,6 +47,9 @@ func (p *printer) head(l tasks.Ledger) {
 		if !l.Closed.IsZero() {
 			o.ClosedMS = l.Closed.UnixMilli()
 		}
+		if !l.Cancelled.IsZero() {
+			o.CancelledMS = l.Cancelled.UnixMilli()
+		}
 		p.object(o)
 		return
 	}
@@ -53,6 +57,9 @@ func (p *printer) head(l tasks.Ledger) {
 	p.say("request   %s", visible(l.Request))
 	p.say("created   %s", clock(l.Created))
 	p.say("deadline  %s", clock(l.Deadline))
+	if !l.Cancelled.IsZero() {
+		p.say("cancelled %s", clock(l.Cancelled))
+	}
 	if !l.Closed.IsZero() {
 		p.say("closed    %s", clock(l.Closed))
 	}

@@ -207,7 +207,7 @@ func open(ctx context.Context, text string) (redis.UniversalClient, dial, error)
 		return nil, nil, err
 	}
 	if err := ping(ctx, connect); err != nil {
-		return nil, nil, failf(statusFailure, "no answer from Redis at %s: %w", place(text), err)
+		return nil, nil, unanswered(text, err)
 	}
 	return connect(often), connect, nil
 }

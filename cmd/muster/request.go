@@ -51,7 +51,7 @@ func (a *app) request(c *cli.Context) (tasks.Request, error) {
 		}
 	}
 	if a.given["offline"] && r.Offline == "" {
-		return r, misuse("--offline is empty, want %s", tasks.OfflineReport)
+		return r, misuse("--offline is empty, want %s or %s", tasks.OfflineReport, tasks.OfflineWait)
 	}
 	if r.Timeout, err = span(c, "command-timeout"); err != nil {
 		return r, err

@@ -37,7 +37,8 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata", redistest.Open)
 }
 
-// TestScriptsRealRedis runs those that stop Redis and start it again.
+// TestScriptsRealRedis runs those that stop Redis and start it again, or set it up
+// otherwise.
 func TestScriptsRealRedis(t *testing.T) {
 	t.Parallel()
 	runScripts(t, filepath.Join("testdata", "outage"), redistest.OpenReal)
@@ -62,6 +63,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			s := open(tb)
 			env.Setenv("MUSTER_REDIS", s.URL)
 			env.Setenv("REDIS_URL", s.URL) // for scripts that set the other one
+			env.Setenv("REDIS_ADDR", s.Addr)
 			env.Setenv("ESC", "\x1b")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process ends a second later
 			env.Values[redisValue] = s

@@ -15,18 +15,17 @@ type service struct {
 	clients []redis.UniversalClient
 }
 
-// service opens the log and makes sure that Redis answers.
+// service opens the log and makes sure that Redis answers and can be worked with.
 func (a *app) service(c *cli.Context) (*service, error) {
 	log, logged, err := a.log(c)
 	if err != nil {
 		return nil, err
 	}
-	rdb, connect, err := open(c.Context, redisURL(c))
+	connect, err := openFit(c.Context, redisURL(c), log)
 	if err != nil {
 		logged()
 		return nil, err
 	}
-	rdb.Close()
 	return &service{log: log, logged: logged, connect: connect}, nil
 }
 

@@ -89,11 +89,8 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 
 func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 	if s.url = cfg.redis; s.url != "" {
-		rdb, _, err := open(ctx, s.url)
-		if err != nil {
-			return err
-		}
-		return rdb.Close()
+		_, err := openFit(ctx, s.url, cfg.log)
+		return err
 	}
 	r, err := embedded.Start(cfg.redisAddr)
 	if taken(err) {

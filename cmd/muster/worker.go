@@ -18,6 +18,9 @@ func (a *app) workerVerb() *cli.Command {
 			spanFlag("keep", tasks.DefaultKeep, "how long a task set stays after its deadline"),
 			spanFlag("poll-interval", worker.DefaultPollInterval,
 				"how often an idle worker asks the job queue; 10ms cost an idle Redis about 93 scripts a second"),
+			spanFlag("retry-after", tasks.DefaultRetryAfter, "wait before a host that does not answer is told again; doubled each time"),
+			intFlag("attempts", tasks.DefaultAttempts, "`NUMBER` of times that a host is told in all before it counts as unanswered"),
+			boolFlag("redeliver-old", "tell old clients again, too, which run a number as often as they are told it"),
 			intFlag("client-udp-port", wire.DefaultUDPPort, "UDP `PORT` to which offline hosts are sent whose id is an IP address"),
 		),
 		Action: a.worker,
@@ -58,6 +61,14 @@ func workerConfig(c *cli.Context) (cfg worker.Config, err error) {
 	if cfg.PollInterval < time.Millisecond {
 		return cfg, misuse("--poll-interval %v: want a millisecond or more", cfg.PollInterval)
 	}
+	// Workers look after what is due ten times a second.
+	if cfg.RetryAfter, err = spanWithin(c, "retry-after", 100*time.Millisecond, time.Hour); err != nil {
+		return cfg, err
+	}
+	if cfg.Attempts, err = integer(c, "attempts", 1, tasks.MaxAttempts); err != nil {
+		return cfg, err
+	}
+	cfg.RedeliverOld = c.Bool("redeliver-old")
 	cfg.UDPPort, err = integer(c, "client-udp-port", 1, 65535)
 	return cfg, err
 }

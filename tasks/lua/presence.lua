@@ -3,12 +3,12 @@
 -- KEYS  1 {muster}:online  2 {muster}:clients  3 {muster}:listeners
 --       4 {muster}:events  5 {muster}:departed  6 {muster}:at:<listener>
 -- ARGV  1 the listener  2 events kept  3 'sweep' if the listener is to be dead
---       then one change or more: 'on' | 'hold', host, udp address, client
---                                'off', host, '', ''
+--       then one change or more: 'on' | 'hold', host, udp address, client, until_ms
+--                                'off', host, '', '', ''
 --
---   on    the host has connected here: the newest connection holds it. From a listener
---         whose lease has ended it is no more than a hold: it may come so late that who
---         holds the host has a newer connection
+--   on    the host has connected here: the newest connection holds it. After until_ms, or
+--         from a listener whose lease has ended, it is no more than a hold: who holds the
+--         host by then may have a newer connection
 --   hold  the host is still connected here: whoever holds it may keep it
 --   off   the host has no connection here any more
 --
@@ -38,7 +38,7 @@ local spared = ARGV[3] == 'sweep' and live(me)
 -- the roll knows already is no write, which replicas would get too. (here says what is
 -- to become of a host's place in the set; to set it again is none in Redis itself.)
 local hosts = {}
-for i = 4, #ARGV, 4 do
+for i = 4, #ARGV, 5 do
   hosts[#hosts + 1] = ARGV[i + 1]
 end
 local place, client, departed, here = {}, {}, {}, {}
@@ -93,7 +93,7 @@ local function reply(verdict, detail)
   replies[#replies + 1] = detail or ''
 end
 
-local function on(host, address, kind, newest)
+local function on(host, address, kind, newest, timely)
   local holder = holder_of(host)
   if holder and holder ~= me and live(holder) then
     local same = client[host] == kind
@@ -105,7 +105,7 @@ local function on(host, address, kind, newest)
       end
       return reply('refused', holder)
     end
-    if not (newest and live(me)) then
+    if not (newest and timely and live(me)) then
       if single then
         return reply('refused', holder)
       end
@@ -149,12 +149,13 @@ local function off(host)
   reply('off', departed[host])
 end
 
-for i = 4, #ARGV, 4 do
+for i = 4, #ARGV, 5 do
   local change, host = ARGV[i], ARGV[i + 1]
   if change == 'off' then
     off(host)
   else
-    on(host, ARGV[i + 2], ARGV[i + 3], change == 'on')
+    local ends = tonumber(ARGV[i + 4])
+    on(host, ARGV[i + 2], ARGV[i + 3], change == 'on', not ends or now <= ends)
   end
 end
 

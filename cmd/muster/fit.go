@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+// leastRedis is the version of Redis that has all commands that muster and its job
+// queue use.
+const leastRedisMajor, leastRedisMinor = 6, 2
+
+// fit makes sure that a Redis can be worked with: it is new enough, no replica, and
+// takes writes. It warns of one that may drop keys. What a server does not say, or a
+// login may not ask, is passed over; only that it can be written to has to be seen.
+func fit(ctx context.Context, text string, connect dial, log logrus.FieldLogger) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	rdb := connect(once)
+	defer rdb.Close()
+	info := infoOf(ctx, rdb, "server", "memory", "replication")
+	if version := info["redis_version"]; tooOld(version) {
+		return failf(statusFailure, "Redis at %s is of version %s, muster needs %d.%d or newer",
+			place(text), version, leastRedisMajor, leastRedisMinor)
+	}
+	// What the client of a cluster asks may well be a replica; it writes to masters.
+	if _, isCluster := rdb.(*redis.ClusterClient); !isCluster && info["role"] == "slave" {
+		what := "a replica of "
+		if info["slave_read_only"] != "0" {
+			what = "a read-only replica of "
+		}
+		return isReplica(text, what+net.JoinHostPort(info["master_host"], info["master_port"]))
+	}
+	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
+		log.WithField("policy", policy).Warn("redis may drop task sets and presence when its memory is full: set its maxmemory-policy to noeviction")
+	}
+	// Only a member that is there is changed, and this one never is; but Redis judges it
+	// as every other write.
+	err := rdb.ZAddXX(ctx, tasks.KeyListeners, redis.Z{Member: ""}).Err()
+	switch {
+	case redis.HasErrorPrefix(err, "READONLY"):
+		return isReplica(text, "a read-only replica")
+	case redis.HasErrorPrefix(err, "OOM"):
+		return failf(statusFailure, "Redis at %s is full: it has reached its maxmemory and takes no writes", place(text))
+	case err != nil:
+		return unanswered(text, err)
+	}
+	return nil
+}
+
+// openFit is open for what stays: the Redis that a URL names has to be fit for it.
+func openFit(ctx context.Context, text string, log logrus.FieldLogger) (dial, error) {
+	rdb, connect, err := open(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	rdb.Close() // it has not connected yet
+	return connect, fit(ctx, text, connect, log)
+}
+
+func isReplica(text, what string) error {
+	return failf(statusFailure, "Redis at %s is %s, --redis has to name the one that is written to", place(text), what)
+}
+
+// unanswered words err, with which the Redis that a URL names has failed a command that
+// any Redis carries out.
+func unanswered(text string, err error) error {
+	var reply redis.Error
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+		return failf(statusFailure, "Redis at %s does not accept the user or the password of --redis: %w", place(text), err)
+	case errors.As(err, &reply):
+		return failf(statusFailure, "Redis at %s can't be worked with: %w", place(text), err)
+	}
+	return failf(statusFailure, "no answer from Redis at %s: %w", place(text), err)
+}
+
+// infoOf returns what a server says of itself in some sections, each of which it may
+// not have.
+func infoOf(ctx context.Context, rdb redis.UniversalClient, sections ...string) map[string]string {
+	facts := map[string]string{}
+	for _, section := range sections {
+		text, err := rdb.Info(ctx, section).Result()
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				facts[name] = value
+			}
+		}
+	}
+	return facts
+}
+
+// tooOld reports whether a version is below the least one. One that can't be read is
+// not.
+func tooOld(version string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major < leastRedisMajor || major == leastRedisMajor && minor < leastRedisMinor
+}
