@@ -45,6 +45,7 @@ func start(ctx context.Context, o options, dir string, out io.Writer) (*chaos, e
 	c := &chaos{options: o, out: out, done: map[string]int{}, busy: map[string]bool{}, began: time.Now(), redisBack: time.Now()}
 	c.sys, err = faults.Start(ctx, faults.Config{
 		Dir: dir, Binary: binary, Lasting: true, Listeners: 2, Workers: 2, Agents: o.agents, Proxied: o.agents / 2,
+		WorkerArgs: []string{"--retry-after", o.retry.String()},
 	})
 	if err != nil {
 		return nil, err

@@ -47,6 +47,7 @@ type options struct {
 	loss    float64 // share of the datagrams that these do not get
 	rate    float64 // dispatches a second
 	trouble int     // faults at the same time
+	retry   time.Duration
 	verbose bool
 }
 
@@ -60,6 +61,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	f.Float64Var(&o.loss, "loss", 0.2, "share of datagrams that these do not get")
 	f.Float64Var(&o.rate, "rate", 8, "dispatches a second")
 	f.IntVar(&o.trouble, "faults", 3, "faults at the same time, at most")
+	f.DurationVar(&o.retry, "retry-after", time.Second, "what the workers are given")
 	f.BoolVar(&o.verbose, "v", false, "say what is done")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -84,8 +86,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err == nil {
 		err = v.print(out, c)
 	}
-	again := fmt.Sprintf("go run ./scripts/chaos --seed %d --seconds %d --agents %d --hosts %d --loss %v --rate %v --faults %d",
-		o.seed, o.seconds, o.agents, o.hosts, o.loss, o.rate, o.trouble)
+	again := fmt.Sprintf("go run ./scripts/chaos --seed %d --seconds %d --agents %d --hosts %d --loss %v --rate %v --faults %d --retry-after %v",
+		o.seed, o.seconds, o.agents, o.hosts, o.loss, o.rate, o.trouble, o.retry)
 	fmt.Fprintln(out, "again:", again)
 	if err != nil {
 		fmt.Fprintln(out, "logs:", dir)
