@@ -123,7 +123,7 @@ func (c *chaos) keepUp(ctx context.Context) {
 			c.mu.Lock()
 			hold := c.busy[p.Name]
 			if !hold && !p.Running() {
-				if c.redisBack.IsZero() || time.Since(c.redisBack) < 10*time.Second {
+				if c.redisAwayLately() {
 					c.done["start again, Redis was away"]++
 				} else {
 					c.crashed = append(c.crashed, p.Name)
@@ -138,6 +138,12 @@ func (c *chaos) keepUp(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// redisAwayLately reports whether a process that has just started may have found no
+// Redis. c.mu is held.
+func (c *chaos) redisAwayLately() bool {
+	return c.redisBack.IsZero() || time.Since(c.redisBack) < 10*time.Second
 }
 
 // take takes hold of something, unless another fault has it.

@@ -69,11 +69,11 @@ func (c *chaos) pick(rng *rand.Rand) fault {
 	case dice < 60:
 		return hold(one(any3), span)
 	case dice < 68:
-		return restart("worker restarted", one(c.sys.Workers))
+		return c.restart("worker restarted", one(c.sys.Workers))
 	case dice < 76:
-		return restart("listener restarted", one(c.sys.Listeners))
+		return c.restart("listener restarted", one(c.sys.Listeners))
 	case dice < 80:
-		return restart("agent restarted", one(c.sys.Agents))
+		return c.restart("agent restarted", one(c.sys.Agents))
 	case dice < 93:
 		i := which % len(c.sys.Proxies)
 		return c.network(c.sys.AgentID(i), c.sys.Proxies[i], way, span)
@@ -100,9 +100,15 @@ func hold(p *faults.Process, d time.Duration) fault {
 	}}
 }
 
-func restart(kind string, p *faults.Process) fault {
+// restart ends a process in good order and starts it again. One that finds no Redis when
+// it starts is on its way out with an error, and may do so just now.
+func (c *chaos) restart(kind string, p *faults.Process) fault {
 	return fault{kind, p.Name, func(context.Context) error {
-		if err := p.Stop(); err != nil {
+		err := p.Stop()
+		c.mu.Lock()
+		excused := c.redisAwayLately()
+		c.mu.Unlock()
+		if err != nil && !excused {
 			return err
 		}
 		return p.Start()
