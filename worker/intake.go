@@ -64,10 +64,11 @@ type intake struct {
 	outage      *outage
 	retain      time.Duration // of finished jobs
 
-	emptied    func() // called when Redis has lost what it held; may be nil
-	known      bool   // this consumer was in the group
-	joined     bool   // the group is known to exist
-	own        bool   // entries may be pending with this consumer
+	emptied    func()                  // called when Redis has lost what it held; may be nil
+	done       func(step string) error // see dispatcher.after
+	known      bool                    // this consumer was in the group
+	joined     bool                    // the group is known to exist
+	own        bool                    // entries may be pending with this consumer
 	claimAfter time.Time
 	tidyAfter  time.Time
 }
@@ -80,6 +81,7 @@ func newIntake(cfg Config, away *outage) *intake {
 		rdb: cfg.Redis, reader: cfg.Reader, log: cfg.Log,
 		consumer: fmt.Sprintf("%s-%d-%s", host, os.Getpid(), hex.EncodeToString(random[:])),
 		outage:   away, retain: min(cfg.Keep, retentionMost),
+		done: func(string) error { return nil },
 	}
 }
 
@@ -234,6 +236,9 @@ func (in *intake) take(ctx context.Context, entries []entry) error {
 			continue // one that can't be enqueued must not keep the others
 		}
 		ids = append(ids, e.id)
+	}
+	if err := in.done("enqueue"); err != nil {
+		return err
 	}
 	if len(ids) > 0 {
 		_, err := in.rdb.TxPipelined(finish, func(p redis.Pipeliner) error {

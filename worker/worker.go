@@ -100,7 +100,10 @@ type Config struct {
 
 // Worker turns requests into delivered task numbers. Any number of workers share
 // one Redis.
-type Worker struct{ cfg Config }
+type Worker struct {
+	cfg   Config
+	after func(step string) error // as of dispatcher; only tests set it
+}
 
 // New returns a Worker. It touches neither Redis nor the network.
 func New(cfg Config) (*Worker, error) {
@@ -151,7 +154,7 @@ func New(cfg Config) (*Worker, error) {
 		discard.SetOutput(io.Discard)
 		cfg.Log = discard
 	}
-	return &Worker{cfg}, nil
+	return &Worker{cfg: cfg}, nil
 }
 
 // Run works until ctx ends and then returns nil. Jobs under way then have 8 seconds
@@ -174,6 +177,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	d := w.dispatcher(store, socket)
 	d.recovering = sweeper.Recovering
 	in.emptied = d.emptied.note
+	in.done = d.done
 	held := newJobs(w.cfg.Redis, w.cfg.Log, all.part("jobs"))
 	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
@@ -186,6 +190,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	err = server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 		handlers.Add(1)
 		defer handlers.Done()
+		if err := d.done("taken"); err != nil {
+			return &setback{err}
+		}
 		id, _ := asynq.GetTaskID(ctx)
 		release, err := held.hold(ctx, id)
 		if err != nil {
@@ -221,6 +228,7 @@ func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {
 	return &dispatcher{
 		rdb: w.cfg.Redis, store: store, roll: tasks.NewRoll(w.cfg.Redis), socket: socket,
 		arrived: tasks.NewAgenda(w.cfg.Redis, tasks.KeyArrived), udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
+		after: w.after,
 	}
 }
 

@@ -22,14 +22,22 @@ import (
 	"github.com/musterhq/muster/wire"
 )
 
-// Config configures a Swarm. Server and Hosts are required.
+// Config configures a Swarm. Servers and Hosts are required.
 type Config struct {
-	Server    string        // host:port of the listener
+	Servers   []string      // host:port of the listeners, dialed in turn
 	Hosts     int           // at most 60,000
+	Name      string        // what ids begin with; "" means swarm
 	Heartbeat time.Duration // between two of one host; 0 means 5s
 	Old       bool          // old clients; else agents
 	UDPPort   int           // 0 means any free one; old clients want 6655
 	Dialing   int           // connections that are being made at once; 0 means 64
+	Return    bool          // who loses its connection comes back
+
+	// Lose says which datagrams a host does not get: nth counts those that were sent to
+	// the host, from 0. Nil means none.
+	Lose func(host, nth int) bool
+	// Count keeps what Heard returns. It grows with hosts and task numbers.
+	Count bool
 
 	// Told is called with each datagram that a host gets, before it answers.
 	Told func(host int, number string)
@@ -46,24 +54,38 @@ type Swarm struct {
 	dead  atomic.Int64
 }
 
-type host struct {
-	swarm *Swarm
-	n     int
-	conn  net.Conn
-	mu    sync.Mutex // seq and writing
-	seq   int64
-}
-
-// ID is the id of host n: its address for an old client, else swarm-n.
+// ID is the id of host n: its address for an old client, else a name and the number.
 func (s *Swarm) ID(n int) string {
 	if s.cfg.Old {
 		return addr(n).String()
 	}
-	return fmt.Sprintf("swarm-%d", n)
+	return fmt.Sprintf("%s-%d", s.cfg.Name, n)
 }
 
 // Lost is how many connections ended before the swarm did.
 func (s *Swarm) Lost() int { return int(s.dead.Load()) }
+
+// Unconfirmed is how many answers and reports wait for their confirmation.
+func (s *Swarm) Unconfirmed() int {
+	n := 0
+	for _, h := range s.hosts {
+		h.mu.Lock()
+		n += len(h.reports)
+		h.mu.Unlock()
+	}
+	return n
+}
+
+// Heard returns what host n has heard of a task number, if Config.Count is set.
+func (s *Swarm) Heard(n int, number string) Heard {
+	h := s.hosts[n]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if heard := h.heard[number]; heard != nil {
+		return *heard
+	}
+	return Heard{}
+}
 
 func addr(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(1 + n/62500), byte(n / 250 % 250), byte(1 + n%250)})
@@ -83,6 +105,12 @@ func New(cfg Config) (*Swarm, error) {
 	if cfg.Hosts < 1 || cfg.Hosts > 60_000 {
 		return nil, fmt.Errorf("swarm: %d hosts, want 1 to 60000", cfg.Hosts)
 	}
+	if len(cfg.Servers) == 0 {
+		return nil, fmt.Errorf("swarm: no listener")
+	}
+	if cfg.Name == "" {
+		cfg.Name = "swarm"
+	}
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = 5 * time.Second
 	}
@@ -94,7 +122,11 @@ func New(cfg Config) (*Swarm, error) {
 		return nil, fmt.Errorf("swarm: %w", err)
 	}
 	_ = udp.SetReadBuffer(8 << 20) // as much as the system allows
-	return &Swarm{cfg: cfg, udp: udp, port: udp.LocalAddr().(*net.UDPAddr).Port, hosts: make([]*host, cfg.Hosts)}, nil
+	s := &Swarm{cfg: cfg, udp: udp, port: udp.LocalAddr().(*net.UDPAddr).Port, hosts: make([]*host, cfg.Hosts)}
+	for n := range s.hosts {
+		s.hosts[n] = &host{swarm: s, n: n}
+	}
+	return s, nil
 }
 
 // Run connects all hosts, calls ready once they are, and lives until ctx ends.
@@ -106,8 +138,12 @@ func (s *Swarm) Run(ctx context.Context, ready func()) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { s.udp.Close() })()
 
-	if err := s.connect(ctx, &all); err != nil {
+	if err := s.connect(ctx); err != nil {
+		s.hangUp()
 		return err
+	}
+	for _, h := range s.hosts {
+		all.Go(func() { h.live(ctx) })
 	}
 	all.Go(func() { s.receive() })
 	all.Go(func() { s.beat(ctx) })
@@ -115,13 +151,22 @@ func (s *Swarm) Run(ctx context.Context, ready func()) error {
 		ready()
 	}
 	<-ctx.Done()
-	for _, h := range s.hosts {
-		h.conn.Close()
-	}
+	s.hangUp()
 	return nil
 }
 
-func (s *Swarm) connect(ctx context.Context, all *sync.WaitGroup) error {
+func (s *Swarm) hangUp() {
+	for _, h := range s.hosts {
+		h.mu.Lock()
+		h.gone = true
+		if h.conn != nil {
+			h.conn.Close()
+		}
+		h.mu.Unlock()
+	}
+}
+
+func (s *Swarm) connect(ctx context.Context) error {
 	var dialing sync.WaitGroup
 	var failed error
 	var once sync.Once
@@ -133,48 +178,22 @@ func (s *Swarm) connect(ctx context.Context, all *sync.WaitGroup) error {
 				if n >= s.cfg.Hosts || ctx.Err() != nil {
 					return
 				}
-				h, err := s.dial(ctx, n)
-				if err != nil {
+				if err := s.hosts[n].dial(ctx); err != nil {
 					once.Do(func() { failed = err })
 					return
 				}
-				s.hosts[n] = h
-				all.Go(func() { h.read(ctx) })
 			}
 		})
 	}
 	dialing.Wait()
 	if failed != nil {
-		for _, h := range s.hosts {
-			if h != nil {
-				h.conn.Close()
-			}
-		}
 		return failed
 	}
 	return ctx.Err()
 }
 
-func (s *Swarm) dial(ctx context.Context, n int) (*host, error) {
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr(n), 0)), KeepAlive: -1, Timeout: 30 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", s.cfg.Server)
-	if err != nil {
-		return nil, fmt.Errorf("swarm: host %d: %w", n, err)
-	}
-	h := &host{swarm: s, n: n, conn: conn}
-	first := wire.Message(wire.Heartbeat{})
-	if !s.cfg.Old {
-		first = wire.Hello{ID: s.ID(n), Instance: "swarm", UDP: s.port}
-	}
-	if _, err := conn.Write(wire.EncodeFrame(first)); err != nil {
-		return nil, fmt.Errorf("swarm: host %d: %w", n, err)
-	}
-	return h, nil
-}
-
 // beat sends each host's heartbeat once a period, spread evenly over it.
 func (s *Swarm) beat(ctx context.Context) {
-	frame := wire.EncodeFrame(wire.Heartbeat{})
 	const steps = 100
 	tick := time.NewTicker(s.cfg.Heartbeat / steps)
 	defer tick.Stop()
@@ -185,10 +204,7 @@ func (s *Swarm) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 		for n := step % steps; n < len(s.hosts); n += steps {
-			h := s.hosts[n]
-			h.mu.Lock()
-			_, _ = h.conn.Write(frame) // its reader sees when it is broken
-			h.mu.Unlock()
+			s.hosts[n].beat()
 		}
 	}
 }
@@ -213,73 +229,8 @@ func (s *Swarm) receive() {
 		if i < 0 || i >= len(s.hosts) {
 			continue
 		}
-		if s.cfg.Told != nil {
-			s.cfg.Told(i, number)
-		}
-		if s.cfg.Old {
-			s.hosts[i].say(wire.Answer{Task: number, Time: now(), RCC: wire.RCCReceived})
-		} else {
-			s.hosts[i].say(wire.Lookup{Task: number})
-		}
+		s.hosts[i].datagram(number)
 	}
 }
 
 func now() float64 { return float64(time.Now().UnixMilli()) / 1000 }
-
-func (h *host) say(m wire.Message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch r := m.(type) {
-	case wire.Answer:
-		h.seq++
-		r.Seq = h.seq
-		m = r
-	case wire.Status:
-		h.seq++
-		r.Seq = h.seq
-		m = r
-	}
-	_, _ = h.conn.Write(wire.EncodeFrame(m)) // its reader sees when it is broken
-}
-
-func (h *host) read(ctx context.Context) {
-	dec := wire.NewDecoder(h.conn, 0)
-	for {
-		body, err := dec.Next()
-		if err != nil {
-			if ctx.Err() == nil {
-				h.swarm.dead.Add(1)
-			}
-			return
-		}
-		m, err := wire.Decode(body, wire.Listener)
-		if err != nil {
-			continue
-		}
-		switch m := m.(type) {
-		case wire.Confirm:
-			if h.swarm.cfg.Confirmed != nil {
-				h.swarm.cfg.Confirmed(h.n, m.Seq)
-			}
-		case wire.Found:
-			h.run(m)
-		}
-	}
-}
-
-// run answers and reports as an agent whose commands end at once.
-func (h *host) run(m wire.Found) {
-	if !m.Found {
-		h.say(wire.Answer{Task: m.Task, Time: now(), RCC: wire.RCCMissing})
-		return
-	}
-	h.say(wire.Answer{Task: m.Task, Time: now(), RCC: wire.RCCReceived})
-	oncall := make([]string, len(m.Commands))
-	for i, c := range m.Commands {
-		oncall[i] = c.Line
-	}
-	h.say(wire.Status{Task: m.Task, Phase: wire.PhaseReceived, Lists: true, OnCall: oncall})
-	for _, line := range oncall {
-		h.say(wire.Status{Task: m.Task, Phase: wire.PhaseEnded, Result: &wire.Result{Command: line, DurationMS: 1, Stdout: "ok\n", StdoutBytes: 3}})
-	}
-}

@@ -221,7 +221,7 @@ func runSwarm(ctx context.Context, o options) error {
 	rounds := make([]int64, o.hosts)
 	doneAnswer := make([]int64, o.hosts)
 	cfg := swarm.Config{
-		Server: o.server, Hosts: o.hosts, Heartbeat: o.heartbeat, Old: o.old,
+		Servers: []string{o.server}, Hosts: o.hosts, Heartbeat: o.heartbeat, Old: o.old,
 		Told: func(int, string) {
 			mu.Lock()
 			defer mu.Unlock()

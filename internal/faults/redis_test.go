@@ -1,0 +1,90 @@
+package faults
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestRedisKilledUnderLoad kills Redis for 6 s in the midst of dispatches. What it had
+// answered for is in its file, and nothing of it is lost.
+func TestRedisKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{Listeners: 1, Workers: 1, Agents: 4, Lasting: true})
+	for i := range 20 {
+		if !f.dispatch(fmt.Sprintf("ACbefore%d", i), "sleep 0.2") {
+			t.Fatal("request not taken")
+		}
+	}
+	f.Redis.Kill()
+	f.pause(6 * time.Second)
+	f.must(f.Redis.Start())
+	for i := range 20 {
+		if !f.dispatch(fmt.Sprintf("ACafter%d", i), "") {
+			t.Fatal("request not taken")
+		}
+	}
+	f.allDone(60 * time.Second)
+	if n := f.events("host.offline"); n > 0 {
+		t.Errorf("%d hosts went offline, though all were connected throughout", n)
+	}
+}
+
+// TestRedisEmptied empties Redis under everything that runs: what was in it is gone, and
+// what comes then is dispatched as ever.
+func TestRedisEmptied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{Listeners: 2, Workers: 2, Agents: 4})
+	f.dispatch("ACgone", "")
+	f.allDone(20 * time.Second)
+	f.must(f.DB.FlushAll(t.Context()).Err())
+	f.asked = map[string]bool{"ACgone": true} // its mark stays
+	began := time.Now()
+	f.must(f.Gathered(t.Context()))
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("the roll was back after %v, want a minute at most", took)
+	}
+	delete(f.asked, "ACgone")
+	for i := range 10 {
+		if !f.dispatch(fmt.Sprintf("ACnew%d", i), "") {
+			t.Fatal("request not taken")
+		}
+	}
+	f.eventually(30*time.Second, "all agents done", func() bool {
+		for key := range f.asked {
+			if !f.doneWith(key) {
+				return false
+			}
+		}
+		return true
+	})
+	// By then all has been written that whoever looks on goes by.
+	if in, err := f.DB.SIsMember(t.Context(), "asynq:queues", "dispatch").Result(); err != nil || !in {
+		t.Errorf("the job queue is not known any more: %v", err)
+	}
+	groups, err := f.DB.XInfoGroups(t.Context(), "muster:requests").Result()
+	if err != nil || len(groups) != 1 || groups[0].Name != "muster" {
+		t.Errorf("groups of the requests: %v %v", groups, err)
+	}
+	for i := range f.Agents {
+		marks, err := f.Effects(i)
+		f.must(err)
+		for key := range f.asked {
+			if marks[key] != 1 {
+				t.Errorf("%s has run the command of %s %d times", f.AgentID(i), key, marks[key])
+			}
+		}
+	}
+}
+
+// TestRedisEmptiedInTheMidst dispatches right after Redis was emptied, before the roll
+// is back: hosts that are connected are told all the same.
+func TestRedisEmptiedInTheMidst(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{Listeners: 1, Workers: 1, Agents: 2})
+	f.must(f.DB.FlushAll(t.Context()).Err())
+	if !f.dispatch("ACnow", "") {
+		t.Fatal("request not taken")
+	}
+	f.allDone(60 * time.Second)
+}
