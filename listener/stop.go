@@ -8,7 +8,7 @@ import (
 
 const (
 	// The last read of the connections takes no longer than this, however much comes.
-	lastReading = time.Second
+	lastReading = 2 * time.Second
 	// So long may the last confirmations take to be sent.
 	lastSending = time.Second
 	// So long may it take Redis to get what is still to be written.
