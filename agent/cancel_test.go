@@ -76,7 +76,7 @@ func TestCancelledWhileAway(t *testing.T) {
 			l := newFakeListener(t)
 			f := newLedger(t)
 			l.put("AC1", "1-0", f.add("one")+"; sleep 300", f.add("two"))
-			l.put("AC2", "2-0", f.add("two")+"; while [ ! -e "+string(f)+".go ]; do sleep 0.02; done")
+			l.put("AC2", "2-0", f.add("two")+"; "+until(string(f)+".go"))
 			l.put("AC3", "3-0", f.add("waiting"))
 			cfg := testConfig(t, l.addr())
 			cfg.Parallel = 2
@@ -125,7 +125,7 @@ func TestCancelledWhileDown(t *testing.T) {
 	l := newFakeListener(t)
 	f := newLedger(t)
 	goOn := string(f) + ".go"
-	wait := "; while [ ! -e " + goOn + " ]; do sleep 0.05; done"
+	wait := "; " + until(goOn)
 	l.put("AC1", "1-0", f.add("one")+wait, f.add("two"))
 	l.put("AC2", "2-0", f.add("other")+wait, f.add("another"))
 	defer os.WriteFile(goOn, nil, 0o600)

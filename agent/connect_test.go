@@ -168,7 +168,7 @@ func TestMove(t *testing.T) {
 	t.Parallel()
 	l1, l2 := newFakeListener(t), newFakeListener(t)
 	f := newLedger(t)
-	l1.put("AC1", "1-0", "while [ ! -e "+string(f)+".go ]; do sleep 0.02; done; "+f.add("one"), f.add("two"))
+	l1.put("AC1", "1-0", until(string(f)+".go")+"; "+f.add("one"), f.add("two"))
 	cfg := testConfig(t, l1.addr(), l2.addr())
 	var away atomic.Bool
 	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -33,7 +33,7 @@ func TestKilledInTheSecondOfThree(t *testing.T) {
 	l := newFakeListener(t)
 	f := newLedger(t)
 	goOn := string(f) + ".go"
-	second := f.add("two") + "; while [ ! -e " + goOn + " ]; do sleep 0.05; done"
+	second := f.add("two") + "; " + until(goOn)
 	l.put("AC1", "1-0", f.add("one"), second, f.add("three"))
 	defer os.WriteFile(goOn, nil, 0o600)
 
@@ -113,7 +113,7 @@ func TestCancel(t *testing.T) {
 	l := newFakeListener(t)
 	f := newLedger(t)
 	l.put("AC1", "1-0", f.add("one"), f.add("two")+"; sleep 300", f.add("three"))
-	l.put("AC2", "2-0", "while [ ! -e "+string(f)+".go ]; do sleep 0.02; done; "+f.add("other"))
+	l.put("AC2", "2-0", until(string(f)+".go")+"; "+f.add("other"))
 	cfg := testConfig(t, l.addr())
 	a, stop := runAgent(t, cfg)
 	tell(t, a, "AC1")
@@ -166,7 +166,7 @@ func TestCancelBeforeTheFirstCommand(t *testing.T) {
 	t.Parallel()
 	l := newFakeListener(t)
 	f := newLedger(t)
-	l.put("AC1", "1-0", "while [ ! -e "+string(f)+".go ]; do sleep 0.02; done")
+	l.put("AC1", "1-0", until(string(f)+".go"))
 	l.put("AC2", "2-0", f.add("waiting"))
 	l.put("AC3", "3-0", f.add("looked-up"))
 	cfg := testConfig(t, l.addr())
@@ -297,7 +297,7 @@ func TestNothingRunsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	l := newFakeListener(t)
 	f := newLedger(t)
-	l.put("AC1", "1-0", f.add("one")+"; while [ ! -e "+string(f)+".go ]; do sleep 0.02; done", f.add("two"))
+	l.put("AC1", "1-0", f.add("one")+"; "+until(string(f)+".go"), f.add("two"))
 	l.put("AC2", "2-0", f.add("three"))
 	a, _ := runAgent(t, testConfig(t, l.addr()))
 	tell(t, a, "AC1")

@@ -294,3 +294,9 @@ func (f ledger) expect(t *testing.T, want ...string) {
 		t.Errorf("commands left %q, want %q", got, want)
 	}
 }
+
+// until is a command that waits until a file is there. When the test has ended, and its
+// directory is gone, it ends too: what an agent that is killed leaves behind lives on.
+func until(file string) string {
+	return "while [ ! -e " + file + " ] && [ -d " + filepath.Dir(file) + " ]; do sleep 0.02; done"
+}
