@@ -75,8 +75,8 @@ type Config struct {
 	//	50ms                       70 ms                      20 scripts/s
 	//
 	// A script is an EVALSHA of some 35 µs that makes two calls; INFO commandstats
-	// counts all three, 280 calls/s at 10ms. All else that an idle worker asks is 6
-	// commands a second. BenchmarkIdleStart measures both.
+	// counts all three, 280 calls/s at 10ms. All else that an idle worker asks is some
+	// 70 calls a second, most of them for its agendas. BenchmarkIdleStart measures both.
 	PollInterval time.Duration
 
 	Keep    time.Duration // how long a set stays after its deadline; 0 means 7 days
