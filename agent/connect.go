@@ -127,7 +127,11 @@ func (a *Agent) attend(ctx context.Context, s *session, next int) (int, error) {
 			default:
 			}
 			// The old connection is still the best there is.
-			a.log.WithError(err).WithField("server", server).Warn("not moved, trying on")
+			level := logrus.DebugLevel
+			if failures == 0 {
+				level = logrus.WarnLevel // said once
+			}
+			a.log.WithError(err).WithField("server", server).Logln(level, "not moved, trying on")
 			failures++
 			s.move()
 			continue

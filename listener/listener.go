@@ -163,8 +163,9 @@ type Server struct {
 	sweeper  *tasks.Sweeper
 	clock    clock // of the goroutine that writes changes, once it runs
 
-	ending  atomic.Bool // connections are read for the last time
-	settled atomic.Bool // the hosts of a predecessor have had the time to come back
+	called  chan struct{} // holds one: a worker has found that Redis lost its roll
+	ending  atomic.Bool   // connections are read for the last time
+	settled atomic.Bool   // the hosts of a predecessor have had the time to come back
 
 	sending sync.WaitGroup // goroutines that write to connections
 }
@@ -179,7 +180,7 @@ func New(cfg Config) (*Server, error) {
 		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
-	s.arrivals = s.roll
+	s.arrivals, s.called = s.roll, make(chan struct{}, 1)
 	s.members.init()
 	return s, nil
 }

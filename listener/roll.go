@@ -38,10 +38,18 @@ func usualPace() pace {
 	}
 }
 
-// keepLease renews the lease. When it was not running, others may have taken hosts
-// off the roll: all are put on again.
+// keepLease renews the lease, each period and when a worker calls. When it was not
+// running, others may have taken hosts off the roll: all are put on again.
 func (s *Server) keepLease(ctx context.Context) {
-	every(ctx, s.pace.renew, func() {
+	tick := time.NewTicker(s.pace.renew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.called:
+		}
 		s.insist(ctx, "lease not renewed", func() error {
 			running, err := s.roll.Lease(ctx, s.cfg.ID)
 			if err == nil && !running {
@@ -50,7 +58,7 @@ func (s *Server) keepLease(ctx context.Context) {
 			}
 			return err
 		})
-	})
+	}
 }
 
 // keepRoll walks through the hosts here and through the roll, some at a time, and
@@ -199,7 +207,7 @@ func (s *Server) hear(ctx context.Context) {
 					continue
 				}
 				if again {
-					s.log.Warn("messages of others may be lost, all hosts are looked into")
+					s.log.Info("messages of others may be lost, all hosts are looked into")
 					s.hold(s.members.names())
 				}
 				again = true
@@ -212,6 +220,13 @@ func (s *Server) hear(ctx context.Context) {
 
 // obey does what a message says. One that is not understood is of a later version.
 func (s *Server) obey(m *redis.Message) {
+	if m.Channel == tasks.ChannelOff && m.Payload == tasks.EveryHost {
+		select {
+		case s.called <- struct{}{}:
+		default:
+		}
+		return
+	}
 	if m.Channel == tasks.ChannelOff {
 		s.hold([]string{m.Payload})
 		return

@@ -246,3 +246,22 @@ func TestRotationIsCheap(t *testing.T) {
 		t.Logf("%.1f commands a second", perSecond)
 	}
 }
+
+// Redis has lost all: a call has the roll back at once, where the listener's own time
+// for it has not come by far.
+func TestCalled(t *testing.T) {
+	t.Parallel()
+	rs := redistest.Open(t)
+	r := start(t, rs, Config{ID: "a"}, slow)
+	r.old("127.0.11.1")
+	r.on("127.0.11.1")
+	r.hears()
+	rs.Client.FlushAll(ctx)
+	if err := tasks.NewRoll(rs.Client).Call(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.on("127.0.11.1")
+	if rs.Client.ZScore(ctx, tasks.KeyListeners, "a").Val() == 0 {
+		t.Error("it has no lease")
+	}
+}

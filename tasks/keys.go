@@ -66,6 +66,10 @@ func ChannelFor(listener string) string { return "{muster}:to:" + listener }
 // still holds it puts it back.
 const ChannelOff = "{muster}:off"
 
+// EveryHost stands on ChannelOff in place of a host when Redis has lost its roll: each
+// listener says again who is connected to it.
+const EveryHost = "*"
+
 // KeyWaiting is the set of the task numbers that wait for a host to come online.
 func KeyWaiting(host string) string { return KeyHost(host, "waiting") }
 

@@ -56,6 +56,15 @@ func (r *Roll) Push(ctx context.Context, listener string, p Push) error {
 	return nil
 }
 
+// Call has all listeners say again who is connected to them: Redis has lost its roll.
+// One that does not hear it does so within a third of LeaseTime.
+func (r *Roll) Call(ctx context.Context) error {
+	if err := r.rdb.Publish(ctx, ChannelOff, EveryHost).Err(); err != nil {
+		return fmt.Errorf("call the listeners: %w", err)
+	}
+	return nil
+}
+
 func (p Push) payloads() ([]string, error) {
 	switch p.Action {
 	case PushLook:

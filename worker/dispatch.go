@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -34,6 +35,8 @@ type dispatcher struct {
 	// recovering reports whether Redis was away a moment ago.
 	recovering func() bool
 	emptied    emptied
+	// sawListeners says that the roll had a listener when it was last looked at.
+	sawListeners atomic.Bool
 
 	// after is called when a step is done; an error cuts the run short there. Only
 	// tests set it.
@@ -290,10 +293,7 @@ var errTakenOver = errors.New("prepared by another run")
 // chunks. It returns where hosts that are offline can be told once all the same: those
 // whose id is an IP address.
 func (d *dispatcher) enlist(ctx context.Context, r tasks.Request, deadline time.Time) (offline []netip.AddrPort, err error) {
-	if err := d.awaitListeners(ctx); err != nil {
-		return nil, err
-	}
-	view, err := d.roll.View(ctx)
+	view, err := d.view(ctx)
 	if err != nil {
 		return nil, err
 	}

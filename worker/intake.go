@@ -64,7 +64,7 @@ type intake struct {
 	outage      *outage
 	retain      time.Duration // of finished jobs
 
-	emptied    func()                  // called when Redis has lost what it held; may be nil
+	emptied    func(context.Context)   // called when Redis has lost what it held; may be nil
 	done       func(step string) error // see dispatcher.after
 	known      bool                    // this consumer was in the group
 	joined     bool                    // the group is known to exist
@@ -91,6 +91,10 @@ func (in *intake) run(ctx context.Context) {
 		if err := in.round(ctx); err != nil {
 			// Redis may have been emptied, and a reply with entries may have been lost.
 			in.joined = false
+			if in.known && groupGone(err) {
+				in.lost(ctx)
+				continue
+			}
 			in.outage.failed(ctx, err)
 			continue
 		}
@@ -157,12 +161,26 @@ func (in *intake) enter(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join the group of workers: %w", err)
 	}
-	if in.known && made > 0 && in.emptied != nil {
-		in.log.Warn("Redis has lost what it held")
-		in.emptied()
+	if in.known && made > 0 {
+		in.lost(ctx)
 	}
 	in.known = true
 	return nil
+}
+
+// lost tells that Redis has been emptied.
+func (in *intake) lost(ctx context.Context) {
+	in.known = false
+	in.log.Warn("Redis has lost what it held")
+	if in.emptied != nil {
+		in.emptied(ctx)
+	}
+}
+
+// groupGone reports whether err is Redis's answer that the group, or the whole stream,
+// is not there any more.
+func groupGone(err error) bool {
+	return redis.HasErrorPrefix(err, "NOGROUP") || redis.HasErrorPrefix(err, "UNBLOCKED")
 }
 
 // read reads entries: with ">" new ones, with "0" those pending with this consumer.

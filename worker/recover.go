@@ -40,6 +40,40 @@ func (e *emptied) wait(ctx context.Context) {
 	}
 }
 
+// noteEmptied has dispatches wait for the listeners, and these say again at once who is
+// connected.
+func (d *dispatcher) noteEmptied(ctx context.Context) {
+	d.emptied.note()
+	if err := d.roll.Call(ctx); err != nil {
+		d.log.WithError(err).Debug("listeners not called, they come by themselves")
+	}
+}
+
+// view is the roll as it is to be believed. A roll without any listener, where there
+// was one, is more likely one that was lost a moment ago than one of a fleet all of
+// whose listeners have stopped: they are called and waited for, once.
+func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
+	if err := d.awaitListeners(ctx); err != nil {
+		return nil, err
+	}
+	view, err := d.roll.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if view.Listeners() > 0 {
+		d.sawListeners.Store(true)
+		return view, nil
+	}
+	if !d.sawListeners.Swap(false) {
+		return view, nil
+	}
+	d.noteEmptied(ctx)
+	if err := d.awaitListeners(ctx); err != nil {
+		return nil, err
+	}
+	return d.roll.View(ctx)
+}
+
 // awaitListeners waits, after Redis was away or emptied, until the listeners have
 // renewed their leases and said again who is connected, or have had the time for it.
 // Without that a fleet that was online throughout would be taken for offline, for good.

@@ -101,3 +101,50 @@ func TestEmptiedIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// A roll without a listener, where there was one, is believed only after the listeners
+// were called and had the time to answer.
+func TestRollWithoutListeners(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	to := netip.MustParseAddrPort("127.0.0.1:9")
+	d := f.dispatcher(&counter{})
+	run := func(n, want string) {
+		t.Helper()
+		if err := d.run(ctx, "r"+n, job(`{"key":"`+n+`","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := counts(f.ledger(tasks.Number(n))); got != want {
+			t.Fatalf("%s: ledger %s, want %s", n, got, want)
+		}
+	}
+	run("AC1", "offline:1") // there never was one
+	f.online("h1", "agent i1", to)
+	run("AC2", "sent:1")
+	sub := f.rdb.Subscribe(ctx, tasks.ChannelOff)
+	defer sub.Close()
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.rdb.Del(ctx, tasks.KeyOnline, tasks.KeyListeners)
+	answered := make(chan error, 1)
+	go func() {
+		m, err := sub.ReceiveMessage(ctx)
+		if err == nil && m.Payload == tasks.EveryHost {
+			f.online("h1", "agent i1", to)
+		}
+		answered <- err
+	}()
+	run("AC3", "sent:1")
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	f.rdb.Del(ctx, tasks.KeyOnline, tasks.KeyListeners)
+	run("AC4", "offline:1") // nobody answers
+	begin := time.Now()
+	run("AC5", "offline:1")
+	if time.Since(begin) > listenersFirst {
+		t.Error("waited once more")
+	}
+}

@@ -176,7 +176,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	sweeper := tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)
 	d := w.dispatcher(store, socket)
 	d.recovering = sweeper.Recovering
-	in.emptied = d.emptied.note
+	in.emptied = d.noteEmptied
 	in.done = d.done
 	held := newJobs(w.cfg.Redis, w.cfg.Log, all.part("jobs"))
 	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -45,13 +46,18 @@ func Open(dir string, lasting bool) (*Server, error) {
 	return nil, failed
 }
 
+// freeAddr finds a port below those that systems give to outgoing connections: while
+// the server is down, one of these could take its port, and it could not come back.
 func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const least, most, tries = 16_000, 32_000, 50
+	for range tries {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", least+rand.IntN(most-least)))
+		if err == nil {
+			defer ln.Close()
+			return ln.Addr().String(), nil
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+	return "", errors.New("no free port found")
 }
 
 // Addr is where the server listens, host:port; it stays the same.
