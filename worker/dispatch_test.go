@@ -48,7 +48,7 @@ func TestNumberFor(t *testing.T) {
 		"1763840000000-0", "0b6cb5a1-7e2b-4c9f-9a53-2a1b6f1c9d10", "a.b_c", "a b", "a\tb", "a/b", "", "é", "\xff", "\xfe", "{x}", "--",
 		strings.Repeat("x", 62), strings.Repeat("x", 63), strings.Repeat("x", 64), strings.Repeat("é", 500),
 	} {
-		n := numberFor(id)
+		n := tasks.NumberFor(id)
 		if _, err := tasks.ParseNumber(string(n)); err != nil {
 			t.Errorf("%q: %v", id, err)
 		}
@@ -56,11 +56,11 @@ func TestNumberFor(t *testing.T) {
 			t.Errorf("%q and %q both are %s", id, other, n)
 		}
 		seen[n] = id
-		if n != numberFor(id) {
+		if n != tasks.NumberFor(id) {
 			t.Errorf("%q has two numbers", id)
 		}
 	}
-	if n := numberFor("1763840000000-0"); n != "AC1763840000000-0" {
+	if n := tasks.NumberFor("1763840000000-0"); n != "AC1763840000000-0" {
 		t.Errorf("an entry's number is %s", n)
 	}
 }
