@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +171,30 @@ func TestDispatchSideBySide(t *testing.T) {
 	}
 	if len(jobs) != 2*callers*calls || len(keys) != callers*calls {
 		t.Errorf("%d requests of %d, and %d numbers of %d", len(jobs), 2*callers*calls, len(keys), callers*calls)
+	}
+}
+
+func TestNumberFor(t *testing.T) {
+	t.Parallel()
+	seen := map[tasks.Number]string{}
+	for _, id := range []string{
+		"1763840000000-0", "0b6cb5a1-7e2b-4c9f-9a53-2a1b6f1c9d10", "a.b_c", "a b", "a\tb", "a/b", "", "é", "\xff", "\xfe", "{x}", "--",
+		strings.Repeat("x", 62), strings.Repeat("x", 63), strings.Repeat("x", 64), strings.Repeat("é", 500),
+	} {
+		n := tasks.NumberFor(id)
+		if _, err := tasks.ParseNumber(string(n)); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+		if other, taken := seen[n]; taken {
+			t.Errorf("%q and %q both are %s", id, other, n)
+		}
+		seen[n] = id
+		if n != tasks.NumberFor(id) {
+			t.Errorf("%q has two numbers", id)
+		}
+	}
+	if n := tasks.NumberFor("1763840000000-0"); n != "AC1763840000000-0" {
+		t.Errorf("an entry's number is %s", n)
 	}
 }
 
