@@ -19,8 +19,8 @@ func (r *Roll) Absence(ctx context.Context, hosts []string) (Absence, error) {
 		return Absence{}, err
 	}
 	if hosts == nil {
-		any, err := view.any(ctx)
-		return Absence{Nobody: err == nil && !any}, err
+		found, err := view.anyone(ctx)
+		return Absence{Nobody: err == nil && !found}, err
 	}
 	var a Absence
 	seen := map[string]bool{}
@@ -39,8 +39,8 @@ func (r *Roll) Absence(ctx context.Context, hosts []string) (Absence, error) {
 	return a, nil
 }
 
-// any reports whether a host is online. It stops at the first one.
-func (v *View) any(ctx context.Context) (bool, error) {
+// anyone reports whether a host is online. It stops at the first one.
+func (v *View) anyone(ctx context.Context) (bool, error) {
 	found := errors.New("one is online")
 	err := v.Each(ctx, func(page []Presence) error {
 		if len(page) > 0 {

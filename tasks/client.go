@@ -22,14 +22,11 @@ const (
 )
 
 // Client asks for dispatches. It may be used by many goroutines.
-type Client struct {
-	rdb   redis.UniversalClient
-	queue *asynq.Client
-}
+type Client struct{ rdb redis.UniversalClient }
 
 // NewClient returns a Client on rdb, which stays the caller's to close.
 func NewClient(rdb redis.UniversalClient) *Client {
-	return &Client{rdb: rdb, queue: asynq.NewClientFromRedisClient(rdb)}
+	return &Client{rdb}
 }
 
 // Redis returns the Redis client that c uses.
@@ -86,7 +83,11 @@ func (c *Client) Submit(ctx context.Context, r Request) (request string, err err
 		return "", fmt.Errorf("encode request: %w", err)
 	}
 	request = uuid.NewString()
-	_, err = c.queue.EnqueueContext(ctx, asynq.NewTask(JobType, payload), asynq.Queue(JobQueue), asynq.TaskID(request))
+	// A client of the queue makes the queue known only once in its life. This one may be
+	// older than what Redis holds, and without the queue Wait and the page of the queue
+	// would not find the job.
+	queue := asynq.NewClientFromRedisClient(c.rdb)
+	_, err = queue.EnqueueContext(ctx, asynq.NewTask(JobType, payload), asynq.Queue(JobQueue), asynq.TaskID(request))
 	// Nobody else makes this id: if there is such a job already, the Redis client has
 	// repeated a call whose answer was lost.
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {

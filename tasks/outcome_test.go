@@ -114,4 +114,12 @@ func TestWaitEndsOtherwise(t *testing.T) {
 	if _, err := client.Wait(t.Context(), d); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("Redis was emptied: %v", err)
 	}
+	// The same client goes on in the emptied Redis, with no worker about.
+	d, err = client.Dispatch(t.Context(), who("web-1"))
+	f.must(err)
+	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := client.Wait(ctx, d); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("in the emptied Redis: %v", err)
+	}
 }

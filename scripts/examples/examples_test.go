@@ -199,6 +199,32 @@ func TestDispatching(t *testing.T) {
 	}
 }
 
+// A worker's reason comes back to who waits.
+func TestNumberInUse(t *testing.T) {
+	t.Parallel()
+	client := tasks.NewClient(system(t).Client)
+	for _, inUse := range []bool{false, true} {
+		d, err := client.Dispatch(t.Context(), named{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := client.Wait(t.Context(), d)
+		var rejected *tasks.RejectedError
+		if errors.As(err, &rejected) != inUse || !inUse && l.Counts[tasks.Done] != 2 {
+			t.Errorf("in use %v: %+v, %v", inUse, l, err)
+		}
+		if inUse && !strings.Contains(err.Error(), "AC131") {
+			t.Errorf("the reason is %q", err)
+		}
+	}
+}
+
+type named struct{ tasks.Info }
+
+func (named) IPList() []string                { return nil }
+func (named) DisCommands() map[string]float64 { return map[string]float64{"true": 1} }
+func (named) Key() string                     { return "AC131" }
+
 // The programs that the documents show run as they stand there, but for the port of
 // Redis.
 func TestDocuments(t *testing.T) {
