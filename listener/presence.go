@@ -20,7 +20,7 @@ type change struct {
 	at      time.Time // On: when it connected
 	reason  string    // Off
 	answer  chan joined
-	info    *tasks.Info
+	info    *tasks.HostInfo
 	refused bool // another instance is connected here
 }
 
@@ -65,7 +65,7 @@ func (s *Server) offerInfo(ctx context.Context, ss *session, m wire.Info, size i
 		tags, _ := json.Marshal(m.Tags) // strings always have a JSON form
 		fields["tags"] = string(tags)
 	}
-	info := &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}
+	info := &tasks.HostInfo{Host: ss.host, Fields: fields, IPv4: m.IPv4}
 	return s.changes.offer(ctx, change{ss: ss, info: info}, changeSize+size)
 }
 
@@ -88,7 +88,7 @@ func (s *Server) writeChanges(ctx context.Context, batch []change) {
 
 func (s *Server) writePart(ctx context.Context, part []change) {
 	var presence []change
-	var infos []tasks.Info
+	var infos []tasks.HostInfo
 	for _, c := range part {
 		switch {
 		case c.kind != "":

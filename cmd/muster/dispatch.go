@@ -71,6 +71,9 @@ func (a *app) dispatch(c *cli.Context) error {
 			return err
 		}
 	}
+	if err := a.sayAbsent(c, rdb, r); err != nil {
+		return err
+	}
 	d := newDelivery(rdb, log, a.printer(c))
 	if d.wait = c.Bool("wait"); d.wait && isTerminal(a.stderr) && os.Getenv("TERM") != "dumb" {
 		d.bar = a.stderr
@@ -111,6 +114,27 @@ func (a *app) confirm(ctx context.Context, rdb redis.UniversalClient) error {
 		fmt.Fprintln(a.stderr)
 	}
 	return failf(statusRefused, "not confirmed, nothing was dispatched")
+}
+
+// sayAbsent says who the request will not reach, before it is sent. With --json the
+// objects of the hosts say it afterwards.
+func (a *app) sayAbsent(c *cli.Context, rdb redis.UniversalClient, r tasks.Request) error {
+	if c.Bool("json") {
+		return nil
+	}
+	absence, err := tasks.NewRoll(rdb).Absence(c.Context, r.Hosts)
+	if err != nil {
+		return err
+	}
+	switch {
+	case absence.Nobody:
+		fmt.Fprintln(a.stderr, "no host is online")
+	case len(absence.Offline) > 0 && r.Offline == tasks.OfflineWait:
+		fmt.Fprintln(a.stderr, "offline, waited for:", someOf(absence.Offline))
+	case len(absence.Offline) > 0:
+		fmt.Fprintln(a.stderr, "offline:", someOf(absence.Offline))
+	}
+	return nil
 }
 
 // delivery is one request on its way, as the one who made it sees it.

@@ -74,16 +74,13 @@ func (a *app) hosts(c *cli.Context) error {
 func (a *app) namedHosts(ctx context.Context, rdb redis.UniversalClient, view *tasks.View, names []string, p *printer) error {
 	var hosts []onlineHost
 	s := statusOK
-	for part := range slices.Chunk(unique(names), tasks.Chunk) {
-		found, err := view.Locate(ctx, part)
-		if err != nil {
-			return err
-		}
+	err := view.LocateAll(ctx, unique(names), func(found []tasks.Presence) error {
 		page, err := withInfo(ctx, rdb, found)
-		if err != nil {
-			return err
-		}
 		hosts = append(hosts, page...)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	for _, h := range hosts {
 		if !h.Online {
