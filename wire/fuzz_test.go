@@ -117,7 +117,9 @@ func FuzzDecodeText(f *testing.F) {
 		f.Add([]byte(g.body))
 	}
 	for _, a := range abnormalTexts {
-		f.Add([]byte(a.body))
+		if len(a.body) < 4096 {
+			f.Add([]byte(a.body))
+		}
 	}
 	for _, a := range acceptedTexts {
 		f.Add([]byte(a.body))
