@@ -96,7 +96,7 @@ func (ss *session) read(ctx context.Context) error {
 			return err
 		}
 		last = false
-		if ss.host != "" && ss.srv.beats.Known(body) {
+		if ss.host != "" && (isJSON(body) || !ss.agent) && ss.srv.beats.Known(body) {
 			ss.srv.stats.Heartbeats.Add(1)
 			continue
 		}
@@ -155,7 +155,7 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 		return ss.hello(ctx, hello)
 	}
 	if ss.host == "" {
-		if err := ss.greetOld(); err != nil {
+		if err := ss.greetOld(body); err != nil {
 			return err
 		}
 	}
@@ -163,19 +163,26 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 }
 
 // greetOld lets in a client whose first message is not a hello: it is known by its
-// address.
-func (ss *session) greetOld() error {
+// address. Its kind is the form of that message, whatever form later ones have.
+func (ss *session) greetOld(body []byte) error {
 	if ss.srv.changes.full() {
 		return errBusy
 	}
 	peer := ss.peer()
 	ss.host, ss.client = peer.String(), "json"
+	if !isJSON(body) {
+		ss.client = "text"
+	}
 	ss.addr = netip.AddrPortFrom(peer, uint16(ss.srv.cfg.ClientUDPPort))
 	if !ss.srv.join(ss, nil) {
 		return errRefused
 	}
 	return nil
 }
+
+// isJSON reports whether a body is of the JSON form, the only one that agents speak.
+// No body is empty.
+func isJSON(body []byte) bool { return body[0] == '{' }
 
 // hello asks the roll to let an agent in; awaitRoll welcomes it.
 func (ss *session) hello(ctx context.Context, m wire.Hello) error {

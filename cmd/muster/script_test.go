@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +66,11 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			env.Setenv("REDIS_URL", s.URL) // for scripts that set the other one
 			env.Setenv("REDIS_ADDR", s.Addr)
 			env.Setenv("ESC", "\x1b")
+			examples, err := filepath.Abs(filepath.Join("..", "..", "scripts", "examples"))
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process ends a second later
 			env.Values[redisValue] = s
 			env.Values[processesValue] = map[string]*process{}
@@ -74,7 +80,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"exits": exits, "wrong": wrong, "capture": capture, "eventually": eventually, "lines": lines, "jsonlines": jsonLines,
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
-			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty,
+			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort,
 		},
 	})
 }
@@ -290,6 +296,14 @@ func startAll(ts *testscript.TestScript, _ bool, _ []string) {
 	start(ts, false, []string{"listener", "muster", "listener", "--bind", "127.0.0.1:0", "--id", "l1"})
 	saw(ts, false, []string{"listener", `addr="?(127\.0\.0\.1:\d+)`, "LISTENER"})
 	start(ts, false, []string{"worker", "muster", "worker"})
+}
+
+// udp-port VAR: a UDP port that nobody has at the moment becomes VAR.
+func udpPort(ts *testscript.TestScript, _ bool, args []string) {
+	conn, err := net.ListenUDP("udp", nil)
+	ts.Check(err)
+	defer conn.Close()
+	ts.Setenv(args[0], strconv.Itoa(conn.LocalAddr().(*net.UDPAddr).Port))
 }
 
 // host ID...: agents, as processes of their own, that are online.
