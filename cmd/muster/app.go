@@ -71,7 +71,7 @@ func (a *app) commands() *cli.App {
 	verbs := []*cli.Command{
 		a.upVerb(), a.demoVerb(),
 		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
-		a.dispatchVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
+		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
 		a.versionVerb(), a.helpVerb(),
 	}
 	for _, v := range verbs {
