@@ -159,16 +159,10 @@ func newDelivery(rdb redis.UniversalClient, log logrus.FieldLogger, out *printer
 // run hands the request over, follows it as far as is asked, prints what became of it
 // and returns the verdict.
 func (d *delivery) run(ctx context.Context, r tasks.Request) error {
-	after, err := tasks.LastEvent(ctx, d.rdb)
-	if err != nil {
+	d.follow = follower{rdb: d.rdb, store: d.store, log: d.log}
+	if err := d.follow.submit(ctx, r); err != nil {
 		return err
 	}
-	request, err := tasks.NewClient(d.rdb).Submit(ctx, r)
-	if err != nil {
-		return err
-	}
-	d.follow = follower{rdb: d.rdb, store: d.store, log: d.log, request: request, number: r.Key, after: after}
-
 	watched, stop := ctx, func() {}
 	if d.patience > 0 {
 		watched, stop = context.WithTimeout(ctx, d.patience)
@@ -216,14 +210,7 @@ func (d *delivery) stopped(ctx context.Context) error {
 			}
 		}
 	}
-	n, f := d.follow.number, &d.follow
-	switch {
-	case !f.accepted:
-		return failf(statusTime, "%s: no worker has taken the request yet; it stays in the queue as %s", why, f.request)
-	case !f.sent:
-		return failf(statusTime, "%s: %s is not sent yet (muster status %s)", why, n, n)
-	}
-	return failf(statusTime, "%s: %s goes on (muster status %s)", why, n, n)
+	return d.follow.left(why, fmt.Sprintf("muster status %s", d.follow.number))
 }
 
 // reportSent prints what is known once the set is sent: to how many hosts, and which

@@ -28,6 +28,28 @@ type follower struct {
 	away     bool // Redis does not answer
 }
 
+// submit asks for a dispatch of r, which is then followed.
+func (f *follower) submit(ctx context.Context, r tasks.Request) (err error) {
+	if f.after, err = tasks.LastEvent(ctx, f.rdb); err != nil {
+		return err
+	}
+	f.number = r.Key
+	f.request, err = tasks.NewClient(f.rdb).Submit(ctx, r)
+	return err
+}
+
+// left is the error of one who waits no longer: why, how far the dispatch was, and
+// where to look, since it goes on.
+func (f *follower) left(why, look string) error {
+	switch {
+	case !f.accepted:
+		return failf(statusTime, "%s: no worker has taken the request yet; it stays in the queue as %s", why, f.request)
+	case !f.sent:
+		return failf(statusTime, "%s: %s is not sent yet (%s)", why, f.number, look)
+	}
+	return failf(statusTime, "%s: %s goes on (%s)", why, f.number, look)
+}
+
 // untilSent returns the ledger once the task number is on its way. The error says
 // that the request was rejected, or it is ctx's.
 func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {

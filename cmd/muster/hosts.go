@@ -51,15 +51,19 @@ func (a *app) hosts(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	view, err := tasks.NewRoll(rdb).View(c.Context)
+	return a.showHosts(c.Context, rdb, names, a.printer(c))
+}
+
+// showHosts prints who is online, or of each named host whether it is.
+func (a *app) showHosts(ctx context.Context, rdb redis.UniversalClient, names []string, p *printer) error {
+	view, err := tasks.NewRoll(rdb).View(ctx)
 	if err != nil {
 		return err
 	}
-	p := a.printer(c)
 	if len(names) > 0 {
-		return a.namedHosts(c.Context, rdb, view, names, p)
+		return a.namedHosts(ctx, rdb, view, names, p)
 	}
-	hosts, err := everyHost(c.Context, rdb, view)
+	hosts, err := everyHost(ctx, rdb, view)
 	if err != nil {
 		return err
 	}
