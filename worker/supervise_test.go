@@ -93,9 +93,19 @@ func TestKilledServicesComeBack(t *testing.T) {
 	k.arm("queue", panics, fails) // it goes round where it begins
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := f.startKilled(ctx, k, nil)
+	var once sync.Once
+	ended := f.startKilled(ctx, k, func(step string) error {
+		if step == "enqueue" { // the job is there, and its entry too
+			once.Do(func() { panic("killed halfway") })
+		}
+		return nil
+	})
 	var numbers []string
 	for _, service := range []string{"queue", "requests", "deadlines", "due", "arrived", "jobs", "holding", "sweep"} {
+		times := 2
+		if service == "requests" {
+			times++ // halfway
+		}
 		if service != "queue" {
 			k.arm(service, panics, fails)
 		}
@@ -105,10 +115,10 @@ func TestKilledServicesComeBack(t *testing.T) {
 			f.event("task.sent", f.add("key", n, "commands", `{"a":1}`, "hosts", `["10.0.0.5"]`, "deadline_s", "600"))
 		}
 		redistest.Eventually(t, service+" is started again", func() bool {
-			return f.lines("service started again", service, "") == 2
+			return f.lines("service started again", service, "") == times
 		})
-		if n := f.lines("service failed, it is started again", service, "killed"); n != 2 {
-			t.Errorf("%d lines say that %s has failed, want 2", n, service)
+		if n := f.lines("service failed, it is started again", service, "killed"); n != times {
+			t.Errorf("%d lines say that %s has failed, want %d", n, service, times)
 		}
 	}
 	// All of it works by now: what is due at its deadline is ended, too.
