@@ -82,6 +82,9 @@ func (s *Server) writeChanges(ctx context.Context, batch []change) {
 			end++
 		}
 		s.writePart(ctx, batch[:end])
+		// A later part that is cut short must not have this one written again: a departure
+		// counts once.
+		s.changes.settled(end)
 		batch = batch[end:]
 	}
 }
@@ -99,13 +102,16 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 			s.recordDuplicate(ctx, c.ss)
 		}
 	}
-	defer func() {
-		for _, c := range presence {
-			if c.kind == tasks.Off {
-				s.members.departed(c.ss.host)
-			}
+	s.writePresence(ctx, presence, infos)
+	for _, c := range presence {
+		if c.kind == tasks.Off {
+			s.members.departed(c.ss.host)
 		}
-	}()
+	}
+}
+
+// writePresence writes changes of presence, and then what hosts told of themselves.
+func (s *Server) writePresence(ctx context.Context, presence []change, infos []tasks.Info) {
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/internal/script"
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -71,10 +72,13 @@ func (d *dispatcher) ProcessTask(ctx context.Context, t *asynq.Task) error {
 // run is ProcessTask for a request. With last there is no further try, and any
 // failure rejects the request: nothing ends in silence.
 func (d *dispatcher) run(ctx context.Context, request string, t *asynq.Task, last bool) error {
-	r, err := judge(request, t)
-	if err == nil {
-		err = d.dispatch(ctx, request, r)
-	}
+	var r tasks.Request
+	err := supervise.Safely(func() (err error) {
+		if r, err = judge(request, t); err != nil {
+			return err
+		}
+		return d.dispatch(ctx, request, r)
+	})
 	if err == nil {
 		return nil
 	}
@@ -102,6 +106,7 @@ func (d *dispatcher) logFailure(ctx context.Context, _ *asynq.Task, err error) {
 		return
 	}
 	log.WithError(err).Warn("dispatch was cut short, it will be tried again")
+	supervise.LogStack(log, err)
 }
 
 // judge reads the request of a job. One without a number is given its own.

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/musterhq/muster/agent"
 	"github.com/musterhq/muster/internal/embedded"
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/worker"
@@ -47,14 +47,14 @@ type system struct {
 	moved    []string // what was not where it was to be
 	rdb      redis.UniversalClient
 
-	undo   []func()   // what ends its parts, the last one first
-	failed chan error // the first error of a part, or what it says of a part that just ended
+	undo     []func() // what ends its parts, the last one first
+	services *supervise.Supervisor
 }
 
 // startSystem starts the parts: Redis, listener, worker, agents. Each ends before what
 // it needs does, in stop.
 func startSystem(ctx context.Context, cfg systemConfig) (*system, error) {
-	s := &system{failed: make(chan error, 1)}
+	s := &system{services: supervise.New(cfg.log, supervise.Pace{})}
 	if err := s.startParts(ctx, cfg); err != nil {
 		s.stop()
 		return nil, err
@@ -79,11 +79,14 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	if err := s.startListener(client, cfg); err != nil {
 		return err
 	}
-	w, err := worker.New(worker.Config{Redis: s.rdb, Reader: client(), Log: cfg.log})
-	if err != nil {
-		return err
-	}
-	s.start("worker", w.Run)
+	wcfg := worker.Config{Redis: s.rdb, Reader: client(), Log: cfg.log}
+	s.start("worker", func(ctx context.Context) error {
+		w, err := worker.New(wcfg)
+		if err != nil {
+			return supervise.Final(err)
+		}
+		return w.Run(ctx)
+	})
 	return s.startAgents(cfg)
 }
 
@@ -106,10 +109,7 @@ func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 }
 
 func (s *system) startListener(client func() redis.UniversalClient, cfg systemConfig) error {
-	srv, err := listener.New(listener.Config{Redis: s.rdb, Subscriber: client(), Log: cfg.log})
-	if err != nil {
-		return err
-	}
+	lcfg := listener.Config{Redis: s.rdb, Subscriber: client(), Log: cfg.log}
 	ln, err := net.Listen("tcp", cfg.bind)
 	if taken(err) {
 		s.moved = append(s.moved, cfg.bind+" is taken, so the listener has a free port")
@@ -119,7 +119,19 @@ func (s *system) startListener(client func() redis.UniversalClient, cfg systemCo
 		return err
 	}
 	s.addr = ln.Addr().String()
-	s.start("listener", func(ctx context.Context) error { return srv.Serve(ctx, ln) })
+	s.start("listener", func(ctx context.Context) error {
+		srv, err := listener.New(lcfg)
+		if err != nil {
+			return supervise.Final(err)
+		}
+		if ln == nil { // it was started before
+			if ln, err = net.Listen("tcp", s.addr); err != nil {
+				return err
+			}
+		}
+		defer func() { ln = nil }() // Serve closes it
+		return srv.Serve(ctx, ln)
+	})
 	return nil
 }
 
@@ -132,48 +144,38 @@ func (s *system) startAgents(cfg systemConfig) error {
 		}
 		s.undo = append(s.undo, func() { os.RemoveAll(dir) })
 	}
-	var run []func(context.Context) error
+	agents := s.services.Group(context.Background())
+	s.undo = append(s.undo, agents.Stop)
 	for i := range cfg.agents {
 		id := fmt.Sprintf("local-%d", i+1)
-		host, err := agent.New(agent.Config{
+		acfg := agent.Config{
 			Servers: []string{s.addr}, ID: id, BindIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 			StateDir: filepath.Join(dir, id), Version: version, Log: cfg.log,
-		})
+		}
+		host, err := agent.New(acfg)
 		if err != nil {
-			s.start("agents", run...) // those that are made are released by running them
 			return err
 		}
 		s.hosts = append(s.hosts, id)
-		run = append(run, host.Run)
+		agents.Go("agent "+id, func(ctx context.Context) (err error) {
+			if host == nil { // it was started before
+				if host, err = agent.New(acfg); err != nil {
+					return err
+				}
+			}
+			defer func() { host = nil }() // Run releases it
+			return host.Run(ctx)
+		})
 	}
-	s.start("agents", run...)
 	return nil
 }
 
-// start runs a part of the system until stop. A part that ends before that has
-// failed.
-func (s *system) start(name string, run ...func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var parts sync.WaitGroup
-	for _, r := range run {
-		parts.Go(func() {
-			err := r(ctx)
-			if ctx.Err() != nil && err == nil {
-				return
-			}
-			if err == nil {
-				err = fmt.Errorf("%s ended", name)
-			}
-			select {
-			case s.failed <- err:
-			default:
-			}
-		})
-	}
-	s.undo = append(s.undo, func() {
-		cancel()
-		parts.Wait()
-	})
+// start keeps a part of the system up until stop. A part that ends before that is
+// started again, unless it says of itself that it can't stay up.
+func (s *system) start(name string, run func(context.Context) error) {
+	part := s.services.Group(context.Background())
+	part.Go(name, run)
+	s.undo = append(s.undo, part.Stop)
 }
 
 // stop ends the parts, the agents first, so that their last reports still arrive.
@@ -184,15 +186,8 @@ func (s *system) stop() {
 	s.undo = nil
 }
 
-// err is the error of a part that has failed, nil if all are well.
-func (s *system) err() error {
-	select {
-	case err := <-s.failed:
-		return err
-	default:
-		return nil
-	}
-}
+// err is the error of a part that can't stay up, nil if all are well.
+func (s *system) err() error { return s.services.Err() }
 
 // gathered waits until all its agents are online.
 func (s *system) gathered(ctx context.Context) error {
