@@ -47,6 +47,13 @@ func TestDispatchSaysWhoIsOffline(t *testing.T) {
 		}
 	}
 	dispatch(who(many...), offline, false)
+
+	// Who asks the roll itself may name a host twice.
+	a, err := f.roll.Absence(t.Context(), []string{"lost", "web-1", "lost"})
+	f.must(err)
+	if !slices.Equal(a.Offline, []string{"lost"}) || a.Nobody {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestOnline(t *testing.T) {

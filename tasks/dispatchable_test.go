@@ -136,12 +136,20 @@ func (f faulty) DisCommands() map[string]float64 {
 	panic(f.how)
 }
 
+// cyclic embeds a pointer to itself, and fails.
+type cyclic struct {
+	*cyclic
+	faulty
+}
+
 // Whatever is wrong with a value is an error that says which, and no panic.
 func TestWrongValues(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	client := tasks.NewClient(f.rdb)
 	cause := errors.New("no such inventory")
+	ring := &cyclic{faulty: faulty{how: "index"}}
+	ring.cyclic = ring
 	for _, c := range []struct {
 		d    tasks.Dispatchable
 		want string
@@ -159,6 +167,7 @@ func TestWrongValues(t *testing.T) {
 		{faulty{how: "boom"}, "tasks: DisCommands of tasks_test.faulty panicked: boom"},
 		{&faulty{how: cause}, "tasks: DisCommands of tasks_test.faulty panicked: no such inventory"},
 		{faulty{how: "index"}, "tasks: DisCommands of tasks_test.faulty panicked: runtime error: index out of range"},
+		{ring, "tasks: DisCommands of tasks_test.cyclic panicked: runtime error: index out of range"},
 	} {
 		d, err := client.Dispatch(t.Context(), c.d)
 		if _, fine := c.d.(*byPointer); fine {
