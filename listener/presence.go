@@ -111,7 +111,7 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 }
 
 // writePresence writes changes of presence, and then what hosts told of themselves.
-func (s *Server) writePresence(ctx context.Context, presence []change, infos []tasks.Info) {
+func (s *Server) writePresence(ctx context.Context, presence []change, infos []tasks.HostInfo) {
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {
