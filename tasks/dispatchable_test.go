@@ -21,10 +21,6 @@ type (
 	completed  struct{ *noHosts } // overrides what noHosts has forgotten
 	appending  struct{ everything }
 	asksInfo   struct{ everything }
-	looped     struct {
-		*looped
-		tasks.Info
-	}
 )
 
 var one = map[string]float64{"uptime": 1}
@@ -52,9 +48,6 @@ func (a appending) IPList() []string { return append(a.everything.IPList(), "web
 
 func (a asksInfo) IPList() []string { return append(a.Info.IPList(), "web-3") }
 
-func (looped) DisCommands() map[string]float64 { return one }
-func (looped) Key() string                     { return "" }
-
 // A method that is not overridden fails the dispatch and is named; a forgotten IPList
 // is never every host.
 func TestNotOverridden(t *testing.T) {
@@ -74,7 +67,6 @@ func TestNotOverridden(t *testing.T) {
 		{nested{}, "IPList", "tasks_test.nested"},
 		{&nested{}, "IPList", "tasks_test.nested"},
 		{asksInfo{}, "IPList", "tasks_test.asksInfo"},
-		{looped{}, "IPList", "tasks_test.looped"},
 		{tasks.Info{}, "IPList", "tasks.Info"},
 		{&tasks.Info{}, "IPList", "tasks.Info"},
 	} {
