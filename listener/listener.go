@@ -145,7 +145,7 @@ func madeUpID() string {
 // Server is a listener.
 type Server struct {
 	cfg   Config
-	log   logrus.FieldLogger
+	log   *logrus.Entry
 	pace  pace
 	roll  *tasks.Roll
 	store *tasks.Store
@@ -175,9 +175,11 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
+	log := cfg.Log.WithField("listener", cfg.ID)
+	closed := func(l tasks.Ledger) { log.WithFields(l.Fields()).Info("task set closed") }
 	s := &Server{
-		cfg: cfg, log: cfg.Log.WithField("listener", cfg.ID), pace: usualPace(),
-		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
+		cfg: cfg, log: log, pace: usualPace(),
+		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{OnClosed: closed}),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
 	s.arrivals, s.called = s.roll, make(chan struct{}, 1)

@@ -76,7 +76,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
 			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty,
-			"mistake": mistake, "for-each-verb": forEachVerb,
+			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb,
 		},
 	})
 }
@@ -256,6 +256,11 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 // interrupt NAME: as Ctrl-C does.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGINT))
+}
+
+// hangup NAME: as logrotate does, and a terminal that goes away.
+func hangUp(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
 }
 
 // ended NAME STATUS: it ends with that status within 15 seconds. What it has printed
