@@ -270,7 +270,7 @@ func newSet(found wire.Found) (taskSet, error) {
 			return s, fmt.Errorf("command of %d bytes, want 1 to %d", len(c.Line), maxLine)
 		}
 		if !utf8.ValidString(c.Line) {
-			return s, fmt.Errorf("command %q is not UTF-8", c.Line)
+			return s, errors.New("a command is not UTF-8")
 		}
 		if total += len(c.Line); total > maxLines {
 			return s, fmt.Errorf("commands of more than %d bytes together", maxLines)

@@ -146,7 +146,7 @@ func madeUpID() string {
 // Server is a listener.
 type Server struct {
 	cfg   Config
-	log   logrus.FieldLogger
+	log   *logrus.Entry
 	pace  pace
 	again supervise.Pace // of services that failed
 	roll  *tasks.Roll
@@ -182,9 +182,11 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
+	log := cfg.Log.WithField("listener", cfg.ID)
+	closed := func(l tasks.Ledger) { log.WithFields(l.Fields()).Info("task set closed") }
 	s := &Server{
-		cfg: cfg, log: cfg.Log.WithField("listener", cfg.ID), pace: usualPace(),
-		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}),
+		cfg: cfg, log: log, pace: usualPace(),
+		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{OnClosed: closed}),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
 	s.arrivals, s.called = s.roll, make(chan struct{}, 1)

@@ -3,6 +3,8 @@ package listener
 import (
 	"context"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -50,6 +52,7 @@ func (s *Server) writeReports(ctx context.Context, batch []report) {
 				s.stats.Failed.Add(1)
 				s.log.WithError(got.Failed).Error("report not written")
 			}
+			s.logReports(reports)
 			return nil
 		})
 	}
@@ -64,6 +67,26 @@ func (s *Server) writeReports(ctx context.Context, batch []report) {
 	}
 	for ss, seq := range highest {
 		ss.send(wire.Confirm{Seq: seq})
+	}
+}
+
+// logReports says of each host that it has answered, and how each command has ended. That
+// is a line for each of maybe 10,000 hosts, and so of the level debug only: what they
+// came to together is said when the set is closed.
+func (s *Server) logReports(reports []tasks.Report) {
+	if !s.log.Logger.IsLevelEnabled(logrus.DebugLevel) {
+		return
+	}
+	for _, r := range reports {
+		log := s.log.WithFields(logrus.Fields{"host": r.Host, "task": string(r.Number)})
+		switch {
+		case r.RCC != 0:
+			log.WithField("rcc", r.RCC).Debug("host answered")
+		case r.Result != nil:
+			log.WithFields(logrus.Fields{"exit_code": r.Result.ExitCode, "duration_ms": r.Result.DurationMS}).Debug("command ended")
+		default:
+			log.WithField("phase", r.Phase).Debug("host reported")
+		}
 	}
 }
 

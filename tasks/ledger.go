@@ -28,6 +28,18 @@ type Ledger struct {
 	Counts    map[State]int64 // every state has an entry; together they are Total
 }
 
+// Fields is the ledger for a line of a log: task, request, total, and how many hosts are
+// in each state that some are in, under the state's name.
+func (l Ledger) Fields() map[string]any {
+	fields := map[string]any{"task": string(l.Number), "request": l.Request, "total": l.Total}
+	for state, n := range l.Counts {
+		if n > 0 {
+			fields[string(state)] = n
+		}
+	}
+	return fields
+}
+
 // Open is how many hosts are still to be heard of.
 func (l Ledger) Open() int64 {
 	var n int64

@@ -38,6 +38,10 @@ type StoreConfig struct {
 	// sent at 0, 3, 9, 21 and 45 s, unanswered at 93 s.
 	RetryAfter time.Duration
 	Attempts   int
+
+	// OnClosed is called when this Store has recorded that a set is closed, with the
+	// ledger at that moment. Like the event it may come twice. nil calls nothing.
+	OnClosed func(Ledger)
 }
 
 // Store is the task sets in Redis. All methods may be called by many goroutines and
@@ -259,6 +263,9 @@ func (s *Store) announceIf(ctx context.Context, n Number, over int64) error {
 	_, err = s.run(ctx, announcedScript, []string{KeyMeta(n)}, nil)
 	if err != nil {
 		return fmt.Errorf("mark %s as announced: %w", n, err)
+	}
+	if s.cfg.OnClosed != nil {
+		s.cfg.OnClosed(l)
 	}
 	return nil
 }

@@ -120,11 +120,7 @@ func (e *deadlines) sweep(ctx context.Context, from, until time.Time, visit func
 // work with, because someone has made one of its keys something else, is logged and
 // passed over: it must not keep the others.
 func (e *deadlines) end(ctx context.Context, n tasks.Number) (finished bool, err error) {
-	before, err := e.store.Ledger(ctx, n)
-	if err == nil || errors.Is(err, tasks.ErrNotFound) {
-		err = e.store.Expire(ctx, n)
-	}
-	if err != nil {
+	if err = e.store.Expire(ctx, n); err != nil {
 		return true, e.passOver(n, err)
 	}
 	after, err := e.store.Ledger(ctx, n)
@@ -133,11 +129,6 @@ func (e *deadlines) end(ctx context.Context, n tasks.Number) (finished bool, err
 	}
 	if err != nil {
 		return true, e.passOver(n, err)
-	}
-	if after.Stage == tasks.Closed && before.Stage != tasks.Closed {
-		e.log.WithFields(logrus.Fields{
-			"task": string(n), "request": after.Request, "total": after.Total, "expired": after.Counts[tasks.Expired],
-		}).Info("task set closed at its deadline")
 	}
 	return after.Stage == tasks.Closed, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type dispatcher struct {
 type rejection struct {
 	key    tasks.Number // empty if it is not known
 	reason string
+	logged string // the reason without what may be of a command
 }
 
 func (r *rejection) Error() string { return r.reason }
@@ -85,7 +87,7 @@ func (d *dispatcher) run(ctx context.Context, request string, t *asynq.Task, las
 	if !last && !hopeless(err) || ctx.Err() != nil {
 		return &setback{err}
 	}
-	no := &rejection{key: r.Key, reason: tasks.Printable(err.Error())}
+	no := &rejection{key: r.Key, reason: tasks.Printable(err.Error()), logged: tasks.Printable(discreet(err))}
 	if no.key == "" {
 		no.key = keyOf(t.Payload())
 	}
@@ -102,7 +104,7 @@ func (d *dispatcher) logFailure(ctx context.Context, _ *asynq.Task, err error) {
 	log := d.log.WithField("request", request)
 	var no *rejection
 	if errors.As(err, &no) {
-		log.WithFields(logrus.Fields{"task": string(no.key), "reason": no.reason}).Warn("request rejected")
+		log.WithFields(logrus.Fields{"task": string(no.key), "reason": no.logged}).Warn("request rejected")
 		return
 	}
 	log.WithError(err).Warn("dispatch was cut short, it will be tried again")
@@ -122,6 +124,28 @@ func judge(request string, t *asynq.Task) (tasks.Request, error) {
 		r.Key = tasks.NumberFor(request)
 	}
 	return r, err
+}
+
+// quoted is a text in quotes, also one that was cut before its end.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*(?:"|\\?$)`)
+
+// discreet is what a log may say of why a request is no good. Of commands it repeats
+// nothing, since there may be a password in one; the event and the job have it all.
+func discreet(err error) string {
+	var invalid *tasks.InvalidError
+	if !errors.As(err, &invalid) {
+		return err.Error()
+	}
+	hidden := quoted.ReplaceAllString(invalid.Reason, `"..."`)
+	switch invalid.Field {
+	case "key", "offline", "timeout_s", "deadline_s":
+		return invalid.Error()
+	case "commands", "hosts", "signature":
+		return invalid.Field + ": " + hidden
+	case "":
+		return hidden
+	}
+	return "a field that requests do not have: " + hidden
 }
 
 // hopeless reports whether err will be the same at every try: the request is no
@@ -240,7 +264,11 @@ func (d *dispatcher) recordAccepted(ctx context.Context, request string, n tasks
 		if err != nil {
 			return err
 		}
-		return tasks.Record(ctx, d.rdb, tasks.Event{Type: "task.accepted", Key: n, Request: request, Total: &l.Total})
+		if err := tasks.Record(ctx, d.rdb, tasks.Event{Type: "task.accepted", Key: n, Request: request, Total: &l.Total}); err != nil {
+			return err
+		}
+		d.log.WithFields(l.Fields()).Info("task set accepted")
+		return nil
 	})
 }
 

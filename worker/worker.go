@@ -176,6 +176,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	store := tasks.NewStore(w.cfg.Redis, tasks.StoreConfig{
 		Keep: w.cfg.Keep, RetryAfter: w.cfg.RetryAfter, Attempts: w.cfg.Attempts,
+		OnClosed: func(l tasks.Ledger) { w.cfg.Log.WithFields(l.Fields()).Info("task set closed") },
 	})
 	all := &trouble{log: w.cfg.Log}
 	in := newIntake(w.cfg, all.part("requests"))

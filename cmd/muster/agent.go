@@ -21,13 +21,7 @@ import (
 func (a *app) agentVerb() *cli.Command {
 	return &cli.Command{
 		Name: "agent", Usage: "be a host: stay connected, run what is dispatched to it, report",
-		Flags: append([]cli.Flag{
-			listFlag("server", "`HOST:PORT` of a listener, once for each; tried in turn (in the environment: with blanks between)"),
-			textFlag("id", "", "`NAME` of this host (default: its host name)"),
-			textFlag("bind-ip", "", "local `IP` address for task numbers and for dialing (default: any)"),
-			intFlag("udp-port", wire.DefaultUDPPort, "UDP `PORT` for task numbers, 0 for any"),
-			textFlag("state-dir", "", "`DIR` for the journal (default: "+defaultStateDir()+")"),
-		}, sharedFlags("", "info")...),
+		Flags:  append(flagsOf("agent"), sharedFlags("", "info")...),
 		Action: a.agent,
 	}
 }
@@ -69,42 +63,34 @@ func (a *app) agentConfig(c *cli.Context) (cfg agent.Config, err error) {
 	if err := noWords(c); err != nil {
 		return cfg, err
 	}
-	servers := a.list(c, "server")
-	if !a.given["server"] {
-		servers = strings.Fields(strings.Join(servers, " "))
+	v, err := a.settings(c, "agent")
+	if err != nil {
+		return cfg, err
 	}
+	servers := get[[]string](v, "server")
 	if len(servers) == 0 {
 		return cfg, misuse("--server is needed: the address of a listener")
 	}
 	for _, s := range servers {
 		addr, err := serverAddr(s)
 		if err != nil {
-			return cfg, err
+			return cfg, v["server"].misuse("%w", err)
 		}
 		cfg.Servers = append(cfg.Servers, addr)
 	}
-	if cfg.ID, err = hostID(c); err != nil {
-		return cfg, err
-	}
-	if cfg.ID == "" {
+	if cfg.ID = get[string](v, "id"); cfg.ID == "" {
 		if cfg.ID, err = os.Hostname(); err != nil || !wire.ValidHost(cfg.ID) {
 			return cfg, misuse("the host name %q can't be the host's id, --id gives it another", cfg.ID)
 		}
 	}
-	if ip := c.String("bind-ip"); ip != "" {
+	if ip := get[string](v, "bind_ip"); ip != "" {
 		if cfg.BindIP, err = netip.ParseAddr(ip); err != nil {
-			return cfg, misuse("--bind-ip %q is no IP address", ip)
+			return cfg, v["bind_ip"].misuse("%w", err)
 		}
 	}
-	if cfg.UDPPort, err = integer(c, "udp-port", 0, 65535); err != nil {
-		return cfg, err
-	}
-	if cfg.StateDir = c.String("state-dir"); cfg.StateDir == "" {
-		if a.given["state-dir"] {
-			return cfg, misuse("--state-dir is empty")
-		}
-		cfg.StateDir = defaultStateDir()
-	}
+	cfg.UDPPort = get[int](v, "udp_port")
+	cfg.StateDir = get[string](v, "state_dir")
+	cfg.Tags = get[map[string]string](v, "tags")
 	cfg.Version = version
 	return cfg, nil
 }
@@ -115,14 +101,14 @@ func serverAddr(s string) (string, error) {
 	if err != nil {
 		host, port = strings.Trim(s, "[]"), strconv.Itoa(wire.DefaultTCPPort)
 		if _, ipErr := netip.ParseAddr(host); ipErr != nil && strings.ContainsRune(host, ':') {
-			return "", misuse("--server %q is not of the form host:port", s)
+			return "", wrongf("%q is not of the form host:port", s)
 		}
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return "", misuse("--server %q: port %q, want 1 to 65535", s, port)
+		return "", wrongf("%q: port %q, want 1 to 65535", s, port)
 	}
 	if host == "" || strings.ContainsAny(host, " \t/") {
-		return "", misuse("--server %q is not of the form host:port", s)
+		return "", wrongf("%q is not of the form host:port", s)
 	}
 	return net.JoinHostPort(host, port), nil
 }

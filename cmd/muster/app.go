@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/tasks"
-	"github.com/musterhq/muster/wire"
 )
 
 const defaultRedis = "redis://127.0.0.1:6379/0"
@@ -23,18 +23,25 @@ type app struct {
 	stderr io.Writer
 	verb   string          // the one that runs
 	given  map[string]bool // the flags on the command line; the others come from the environment
+
+	defaults map[string]any // of the shared flags, where the verb has its own
+	file     settingsFile
+	hangup   func() (hung <-chan os.Signal, done func()) // SIGHUP, for who asks for it
 }
 
 // run is the whole program but for signals and the exit. An error becomes one line on
 // stderr here; only the console says the errors of its lines itself.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+//
+// hangup has SIGHUP sent to a channel until done is called; without it, it ends the
+// process. It may be nil.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, hangup func() (<-chan os.Signal, func())) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible(fmt.Sprint(r)))
 			code = int(statusFailure)
 		}
 	}()
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, hangup: hangup}
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		switch a.verb {
@@ -63,7 +70,12 @@ func (a *app) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	a.given = l.given
+	a.given, a.defaults = l.given, map[string]any{}
+	for _, f := range commands.Command(l.args[1]).Flags {
+		if text, ok := f.(*cli.StringFlag); ok && findFlag(sharedFlags("", ""), text.Name) != nil {
+			a.defaults[text.Name] = text.Value
+		}
+	}
 	return commands.RunContext(ctx, l.args)
 }
 
@@ -72,7 +84,7 @@ func (a *app) commands() *cli.App {
 		a.upVerb(), a.demoVerb(),
 		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
 		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
-		a.versionVerb(), a.helpVerb(),
+		a.configVerb(), a.versionVerb(), a.helpVerb(),
 	}
 	for _, v := range verbs {
 		v.HideHelp, v.HideHelpCommand = true, true // arrange turns --help into the verb help
@@ -82,7 +94,8 @@ func (a *app) commands() *cli.App {
 	return &cli.App{
 		Name: "muster", Usage: "keep the roll of a fleet and set it to work",
 		UsageText: "muster VERB [flags] [arguments]\n\nFlags may stand before and after arguments. Each flag can also be set in the\n" +
-			"environment: MUSTER_ and its name in capitals, - as _. muster help VERB shows them.",
+			"environment: MUSTER_ and its name in capitals, - as _. What neither says comes from\n" +
+			"the file muster.json, or the one that --config names. muster help VERB shows the flags.",
 		Commands: verbs, HideHelp: true, HideVersion: true, DisableSliceFlagSeparator: true,
 		Writer: a.stdout, ErrWriter: a.stderr,
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
@@ -90,25 +103,37 @@ func (a *app) commands() *cli.App {
 	}
 }
 
-// checkShared finds what is wrong with the shared flags, whatever the verb does with
-// them.
+// checkShared reads the file of settings, and finds what is wrong in it and with the
+// shared flags, whatever the verb does with them. From then on the shared flags are what
+// is in force.
 func (a *app) checkShared(c *cli.Context) error {
 	a.verb = c.Command.Name
-	if _, err := newLog(c, io.Discard); err != nil {
-		return err
-	}
-	if c.String("redis") == "" {
-		switch c.Command.Name {
-		case "up", "demo", "agent": // empty means none
-		default:
-			if a.given["redis"] {
-				return misuse("--redis is empty") // a variable that is not set must not mean another Redis
-			}
-		}
+	if a.verb == "help" {
 		return nil
 	}
-	_, err := parseRedis(c.String("redis"))
-	return err
+	var err error
+	if a.file, err = a.readSettings(c); err != nil {
+		return err
+	}
+	for _, s := range append(settingsOf("log"), settingsOf("redis")[0]) {
+		f, err := a.inForce(c, s)
+		if err != nil {
+			return err
+		}
+		if text, ok := f.value.(string); ok {
+			if err := c.Set(s.flag, text); err != nil {
+				return err
+			}
+		}
+	}
+	if a.given["redis"] && c.String("redis") == "" {
+		switch c.Command.Name {
+		case "up", "demo", "agent": // none
+		default:
+			return misuse("--redis is empty") // a variable that is not set must not mean another Redis
+		}
+	}
+	return nil
 }
 
 // usageError words the flag package's error as this program writes its flags.
@@ -139,12 +164,19 @@ func (a *app) helpVerb() *cli.Command {
 
 // sharedFlags are the flags of every verb.
 func sharedFlags(redisURL, level string) []cli.Flag {
-	return []cli.Flag{
-		textFlag("redis", redisURL, "`URL` of Redis: redis://, rediss://, unix://, redis-sentinel://, redis-cluster://"),
-		textFlag("log-level", level, "the least `LEVEL` that is logged: debug, info, warn, error"),
-		textFlag("log-format", "text", "`FORM` of the log: text or json"),
-		textFlag("log-file", "", "log to `FILE`, rotated at 100 MB, instead of standard error"),
+	flags := []cli.Flag{textFlag("config", "", "`FILE` of settings (default: "+defaultFile+", where it exists)")}
+	for _, s := range append(settingsOf("redis"), settingsOf("log")...) {
+		switch s.flag {
+		case "":
+			continue
+		case "redis":
+			s.value = redisURL
+		case "log-level":
+			s.value = level
+		}
+		flags = append(flags, s.asFlag())
 	}
+	return flags
 }
 
 // verbFlags are the shared flags and those of one verb.
@@ -207,15 +239,6 @@ func span(c *cli.Context, name string) (time.Duration, error) {
 	return d, nil
 }
 
-// spanWithin returns a duration flag that must lie between least and most.
-func spanWithin(c *cli.Context, name string, least, most time.Duration) (time.Duration, error) {
-	d := c.Duration(name)
-	if d < least || d > most {
-		return 0, misuse("--%s %v: want %v to %v", name, d, least, most)
-	}
-	return d, nil
-}
-
 // integer returns a number flag that must lie between least and most.
 func integer(c *cli.Context, name string, least, most int) (int, error) {
 	n := c.Int(name)
@@ -223,15 +246,6 @@ func integer(c *cli.Context, name string, least, most int) (int, error) {
 		return 0, misuse("--%s %d: want %d to %d", name, n, least, most)
 	}
 	return n, nil
-}
-
-// hostID returns an id flag, which may be empty.
-func hostID(c *cli.Context) (string, error) {
-	id := c.String("id")
-	if id != "" && !wire.ValidHost(id) {
-		return "", misuse("--id %q: want 1 to %d of A-Z a-z 0-9 . _ : -, the first a letter, a digit or a colon", id, wire.MaxHost)
-	}
-	return id, nil
 }
 
 // noWords says that a verb takes no arguments.

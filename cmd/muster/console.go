@@ -56,7 +56,7 @@ func (a *app) console(c *cli.Context) error {
 }
 
 // instructions are the commands that have a name, by name.
-func (a *app) instructions(*cli.Context) (map[string]string, error) { return nil, nil }
+func (a *app) instructions(*cli.Context) (map[string]string, error) { return a.file.instructions, nil }
 
 // consoleConfig says what the lines of a console mean.
 type consoleConfig struct {

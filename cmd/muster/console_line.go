@@ -101,31 +101,6 @@ func alike(a, b string) bool {
 	return distance([]rune(a), []rune(b)) <= most
 }
 
-// distance is how many characters have to be changed, added or left out to get from a
-// to b.
-func distance(a, b []rune) int {
-	if len(a) > 64 || len(b) > 64 { // nobody mistypes these
-		return len(a) + len(b)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i, x := range a {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j, y := range b {
-			change := diagonal
-			if x != y {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // startingWith returns those of names that begin with a prefix, in order.
 func startingWith(prefix string, names []string) []string {
 	found := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, prefix) })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -36,7 +37,7 @@ func (a *app) demo(c *cli.Context) error {
 	ctx, cancel := context.WithTimeout(c.Context, demoPatience)
 	defer cancel()
 	s, err := startSystem(ctx, systemConfig{
-		redis: c.String("redis"), redisAddr: freePort, bind: freePort, agents: 3, log: log,
+		redis: c.String("redis"), redisAddr: freePort, listener: listener.Config{Bind: freePort}, agents: 3, log: log,
 	})
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	code := run(context.Background(), []string{"muster", "version"}, nil, full{}, &stderr)
+	code := run(context.Background(), []string{"muster", "version"}, nil, full{}, &stderr, nil)
 	if code != int(statusFailure) || stderr.String() != "muster: write: no space left\n" {
 		t.Errorf("status %d, %q", code, stderr.String())
 	}
@@ -72,7 +72,7 @@ func TestPanicIsOneLine(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	args := []string{"muster", "dispatch", "--request", "-"}
-	code := run(context.Background(), args, explosive{}, io.Discard, &stderr)
+	code := run(context.Background(), args, explosive{}, io.Discard, &stderr, nil)
 	if want := "muster: internal error, please report it: a fault\\nof ours\n"; code != 1 || stderr.String() != want {
 		t.Errorf("status %d, %q, want %q", code, stderr.String(), want)
 	}

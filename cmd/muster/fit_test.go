@@ -41,14 +41,14 @@ func TestOldRedisIsRefused(t *testing.T) {
 		{"listener", "--bind", "127.0.0.1:0"}, {"worker"}, {"up", "--agents", "0"}, {"demo"},
 	} {
 		var stderr bytes.Buffer
-		code := run(context.Background(), append([]string{"muster", "--redis", url}, args...), nil, io.Discard, &stderr)
+		code := run(context.Background(), append([]string{"muster", "--redis", url}, args...), nil, io.Discard, &stderr, nil)
 		want := `^muster: Redis at redis://127.0.0.1:\d+/0 is of version 6.0.16, muster needs 6.2 or newer\n$`
 		if code != 1 || !regexp.MustCompile(want).MatchString(stderr.String()) {
 			t.Errorf("%v: status %d, %q", args, code, stderr.String())
 		}
 	}
 	var stderr bytes.Buffer
-	if code := run(context.Background(), []string{"muster", "hosts", "--redis", url}, nil, io.Discard, &stderr); code != 0 {
+	if code := run(context.Background(), []string{"muster", "hosts", "--redis", url}, nil, io.Discard, &stderr, nil); code != 0 {
 		t.Errorf("hosts: status %d, %q", code, stderr.String())
 	}
 }

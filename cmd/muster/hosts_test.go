@@ -38,7 +38,7 @@ func TestManyNamedHosts(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out, errs bytes.Buffer
-		if got := run(ctx, args, strings.NewReader(""), &out, &errs); got != c.status || errs.Len() > 0 {
+		if got := run(ctx, args, strings.NewReader(""), &out, &errs, nil); got != c.status || errs.Len() > 0 {
 			t.Fatalf("status %d, want %d: %s", got, c.status, errs.String())
 		}
 		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")

@@ -6,30 +6,26 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
-	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/listener"
-	"github.com/musterhq/muster/wire"
 )
 
 func (a *app) listenerVerb() *cli.Command {
 	return &cli.Command{
 		Name: "listener", Usage: "hold the hosts' connections: heartbeats, presence, reports",
-		Flags: verbFlags(
-			textFlag("bind", listener.DefaultBind, "TCP `ADDRESS` that hosts dial"),
-			boolFlag("insecure", "bind to an address that other machines reach, with neither encryption nor proof of who is there"),
-			spanFlag("heartbeat-timeout", listener.DefaultHeartbeatTimeout, "silence after which a host is offline"),
-			textFlag("id", "", "`NAME` of this listener, unique on its Redis (default: made from the host name)"),
-			intFlag("client-udp-port", wire.DefaultUDPPort, "UDP `PORT` on which clients that do not name theirs wait"),
-		),
+		Flags:  verbFlags(flagsOf("listener")...),
 		Action: a.listener,
 	}
 }
 
 func (a *app) listener(c *cli.Context) error {
-	cfg, err := listenerConfig(c)
+	if err := noWords(c); err != nil {
+		return err
+	}
+	cfg, _, err := a.listenerConfig(c)
 	if err != nil {
 		return err
 	}
@@ -57,40 +53,49 @@ func keepMemorySmall() {
 	}
 }
 
-func listenerConfig(c *cli.Context) (cfg listener.Config, err error) {
-	if err := noWords(c); err != nil {
-		return cfg, err
+// listenerConfig is what the settings say. exact is whether somebody has said where to
+// listen.
+func (a *app) listenerConfig(c *cli.Context) (cfg listener.Config, exact bool, err error) {
+	v, err := a.settings(c, "listener")
+	if err != nil {
+		return cfg, false, err
 	}
-	cfg.Bind = c.String("bind")
-	if err := checkBind(c.Context, cfg.Bind, c.Bool("insecure")); err != nil {
-		return cfg, err
+	if cfg.OfflineDelete, err = a.offlineDelete(c); err != nil {
+		return cfg, false, err
 	}
-	if cfg.HeartbeatTimeout, err = span(c, "heartbeat-timeout"); err != nil {
-		return cfg, err
+	if err := checkReach(c.Context, v["bind"], get[bool](v, "insecure")); err != nil {
+		return cfg, false, err
 	}
+	cfg.Bind = get[string](v, "bind")
+	cfg.HeartbeatTimeout = get[time.Duration](v, "heartbeat_timeout")
 	// Agents are told to be well within the silence that takes them offline.
 	cfg.Heartbeat = min(listener.DefaultHeartbeat, cfg.HeartbeatTimeout/4)
-	if cfg.ClientUDPPort, err = integer(c, "client-udp-port", 1, 65535); err != nil {
-		return cfg, err
-	}
-	cfg.ID, err = hostID(c)
-	return cfg, err
+	cfg.ClientUDPPort = get[int](v, "client_udp_port")
+	cfg.ID = get[string](v, "id")
+	return cfg, v["bind"].from != fromDefault, nil
 }
 
-// checkBind refuses an address that other machines can reach, unless that is wanted:
-// whoever reaches it can claim to be any host.
-func checkBind(ctx context.Context, bind string, insecure bool) error {
-	host, port, err := net.SplitHostPort(bind)
+// offlineDelete names the keys of a host that go with it, for listeners and workers.
+func (a *app) offlineDelete(c *cli.Context) ([]string, error) {
+	v, err := a.settings(c, "presence")
 	if err != nil {
-		return misuse("--bind %q is not of the form address:port", bind)
+		return nil, err
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return misuse("--bind %q: port %q, want 0 to 65535", bind, port)
+	return get[[]string](v, "offline_delete"), nil
+}
+
+// checkReach refuses an address that other machines can reach, unless that is wanted:
+// whoever reaches it can claim to be any host.
+func checkReach(ctx context.Context, bind inForce, insecure bool) error {
+	text, _ := bind.value.(string)
+	host, _, err := net.SplitHostPort(text)
+	if err != nil {
+		return bind.misuse("%w", err)
 	}
 	var addrs []netip.Addr
 	if host != "" {
 		if addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return misuse("--bind %q: %w", bind, err)
+			return bind.misuse("%q: %w", text, err)
 		}
 	}
 	local := len(addrs) > 0
@@ -98,7 +103,7 @@ func checkBind(ctx context.Context, bind string, insecure bool) error {
 		local = local && addr.Unmap().IsLoopback()
 	}
 	if !local && !insecure {
-		return misuse("--bind %s: other machines reach this address, and connections to it are neither encrypted nor authenticated; --insecure allows it", bind)
+		return bind.misuse("%s: other machines reach this address, and connections to it are neither encrypted nor authenticated; --insecure allows it", text)
 	}
 	return nil
 }

@@ -27,5 +27,12 @@ func main() {
 			return
 		}
 	}()
-	os.Exit(run(withInterrupts(ctx, ctrlC), os.Args, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(withInterrupts(ctx, ctrlC), os.Args, os.Stdin, os.Stdout, os.Stderr, hangup))
+}
+
+// hangup has SIGHUP sent to a channel until done is called.
+func hangup() (hung <-chan os.Signal, done func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	return signals, func() { signal.Stop(signals) }
 }

@@ -27,6 +27,9 @@ const pingTimeout = 5 * time.Second
 //	redis-cluster://[user:password@]host[:port][,host...]
 //	                                             rediss-cluster:// with TLS
 //
+// With TLS the parameters tls_ca_file, tls_cert_file, tls_key_file, tls_server_name and
+// skip_verify say how.
+//
 // No error of it repeats the URL, since there may be a password in it.
 type dial func(attempts) redis.UniversalClient
 
@@ -49,34 +52,43 @@ func parseRedis(text string) (dial, error) {
 	if err != nil {
 		return nil, err
 	}
+	security, err := takeTLS(u)
+	if err != nil {
+		return nil, misuse("%w", err)
+	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "-")
 	u.Scheme = scheme
 	if scheme != "redis" && scheme != "rediss" && (scheme != "unix" || kind != "") {
-		return nil, misuse("--redis: unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
+		return nil, misuse("unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
 	}
 	if path := strings.Trim(u.Path, "/"); scheme != "unix" && path != "" {
 		if _, err := strconv.Atoi(path); err != nil {
-			return nil, misuse("--redis: what follows the host is not the number of a database")
+			return nil, misuse("what follows the host is not the number of a database")
 		}
 		if kind == "cluster" && path != "0" {
-			return nil, misuse("--redis: a cluster has database 0 only")
+			return nil, misuse("a cluster has database 0 only")
 		}
 	}
 	switch kind {
 	case "":
-		return single(u)
+		return single(u, security)
 	case "sentinel":
-		return sentinel(u)
+		return sentinel(u, security)
 	case "cluster":
-		return cluster(u)
+		return cluster(u, security)
 	}
-	return nil, misuse("--redis: unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
+	return nil, misuse("unknown scheme, want redis, rediss, unix, redis-sentinel or redis-cluster")
 }
 
-func single(u *url.URL) (dial, error) {
+func single(u *url.URL, security tlsFiles) (dial, error) {
 	o, err := redis.ParseURL(u.String())
 	if err != nil {
 		return nil, urlError(err)
+	}
+	if o.TLSConfig != nil {
+		if o.TLSConfig, err = security.config(o.TLSConfig); err != nil {
+			return nil, misuse("%w", err)
+		}
 	}
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = quiet()
@@ -89,10 +101,10 @@ func single(u *url.URL) (dial, error) {
 
 // sentinel takes user and password of the URL for Redis itself, as everywhere else;
 // those of the sentinels are the parameters sentinel_username and sentinel_password.
-func sentinel(u *url.URL) (dial, error) {
+func sentinel(u *url.URL, security tlsFiles) (dial, error) {
 	q := u.Query()
 	if q.Get("master_name") == "" {
-		return nil, misuse("--redis: a URL for Sentinel needs ?master_name=")
+		return nil, misuse("a URL for Sentinel needs ?master_name=")
 	}
 	user, password := q.Get("sentinel_username"), q.Get("sentinel_password")
 	q.Del("sentinel_username")
@@ -108,6 +120,11 @@ func sentinel(u *url.URL) (dial, error) {
 		o.Username = login.Username()
 		o.Password, _ = login.Password()
 	}
+	if o.TLSConfig != nil {
+		if o.TLSConfig, err = security.config(o.TLSConfig); err != nil {
+			return nil, misuse("%w", err)
+		}
+	}
 	o.DisableIdentity = true
 	return func(try attempts) redis.UniversalClient {
 		o := *o
@@ -116,11 +133,16 @@ func sentinel(u *url.URL) (dial, error) {
 	}, nil
 }
 
-func cluster(u *url.URL) (dial, error) {
+func cluster(u *url.URL, security tlsFiles) (dial, error) {
 	u.Path = ""
 	o, err := redis.ParseClusterURL(u.String())
 	if err != nil {
 		return nil, urlError(err)
+	}
+	if o.TLSConfig != nil {
+		if o.TLSConfig, err = security.config(o.TLSConfig); err != nil {
+			return nil, misuse("%w", err)
+		}
 	}
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = quiet()
@@ -138,7 +160,7 @@ func quiet() *maintnotifications.Config {
 // splitHosts parses a URL that may name several hosts; all but the first become addr
 // parameters, as the Redis client wants them.
 func splitHosts(text string) (*url.URL, error) {
-	malformed := misuse("--redis: malformed URL, want redis://[user:password@]host:port/db")
+	malformed := misuse("malformed URL, want redis://[user:password@]host:port/db")
 	head, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return nil, malformed
@@ -149,7 +171,7 @@ func splitHosts(text string) (*url.URL, error) {
 	}
 	place, tail := rest[:end], rest[end:]
 	if strings.Contains(tail, "@") && head != "unix" { // a part of the password, it may not be repeated
-		return nil, misuse("--redis: malformed URL: in a user or password write @ / ? # as %%40 %%2F %%3F %%23")
+		return nil, misuse("malformed URL: in a user or password write @ / ? # as %%40 %%2F %%3F %%23")
 	}
 	login := ""
 	if at := strings.LastIndexByte(place, '@'); at >= 0 {
@@ -166,7 +188,7 @@ func splitHosts(text string) (*url.URL, error) {
 		}
 	}
 	if len(hosts) > 1 && !strings.Contains(head, "-") {
-		return nil, misuse("--redis: several hosts need redis-sentinel:// or redis-cluster://")
+		return nil, misuse("several hosts need redis-sentinel:// or redis-cluster://")
 	}
 	u, err := url.Parse(head + "://" + login + hosts[0] + tail)
 	if err != nil {
@@ -185,9 +207,9 @@ func splitHosts(text string) (*url.URL, error) {
 func urlError(err error) error {
 	var whole *url.Error
 	if errors.As(err, &whole) { // it quotes the URL
-		return misuse("--redis: malformed URL")
+		return misuse("malformed URL")
 	}
-	return misuse("--redis: %s", strings.TrimPrefix(err.Error(), "redis: "))
+	return misuse("%s", strings.TrimPrefix(err.Error(), "redis: "))
 }
 
 // place is what may be shown of a Redis URL: no user, no password, no parameters.

@@ -17,7 +17,8 @@ func TestParseRedis(t *testing.T) {
 		{"redis://[::1]", "[::1]:6379 db 0", "redis://[::1]:6379"},
 		{"redis://user:p%40ss%2Fword@web:1/0", "web:1 db 0 login user p@ss/word", "redis://web:1/0"},
 		{"redis://:secret@web", "web:6379 db 0 login  secret", "redis://web:6379"},
-		{"rediss://web:1", "web:1 db 0 tls", "rediss://web:1"},
+		{"rediss://web:1", "web:1 db 0 tls web", "rediss://web:1"},
+		{"rediss://web:1?tls_server_name=x&skip_verify=true", "web:1 db 0 tls x unverified", "rediss://web:1"},
 		{"unix:///run/redis.sock?db=3", "/run/redis.sock db 3", "unix:///run/redis.sock"},
 		{"redis-cluster://a:1,b,c:3", "cluster a:1 b:6379 c:3", "redis-cluster://a:1,b:6379,c:3"},
 		{"redis-cluster://u:secret@a/0", "cluster a:6379", "redis-cluster://a:6379/0"},
@@ -48,7 +49,10 @@ func describe(rdb redis.UniversalClient) string {
 			text += " login " + o.Username + " " + o.Password
 		}
 		if o.TLSConfig != nil {
-			text += " tls"
+			text += " tls " + o.TLSConfig.ServerName
+			if o.TLSConfig.InsecureSkipVerify {
+				text += " unverified"
+			}
 		}
 		return text
 	case *redis.ClusterClient:
@@ -68,6 +72,7 @@ func TestParseRedisKeepsSecrets(t *testing.T) {
 		"http://user:s3cret@web", "user:s3cret@web", "redis://user:s3cret%zz@web", "redis://user:s3cret@a,b",
 		"redis-sentinel://user:s3cret@web", "redis-cluster://user:s3cret@web/1", "redis://user:s3cret@web/one",
 		"redis-nonsense://user:s3cret@web", "redis-sentinel://a?password=s3cret",
+		"redis://u:s3cret@web?skip_verify=true", "rediss://u:s3cret@web?tls_ca_file=none", "rediss://u:s3cret@web?skip_verify=s3cret",
 	} {
 		_, err := parseRedis(url)
 		if err == nil {

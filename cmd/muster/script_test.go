@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -81,6 +82,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
 			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort,
+			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb,
 		},
 	})
 }
@@ -103,6 +105,26 @@ func wrong(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if line := ts.ReadFile("stderr"); !regexp.MustCompile("^muster: " + args[0] + "\n$").MatchString(line) {
 		ts.Fatalf("%q does not match %q", line, args[0])
+	}
+}
+
+// mistake JSON REGEXP: with JSON as the file f.json, muster ends as wrong has it, with a
+// line that names the file and goes on with what matches. No line repeats s3cret.
+func mistake(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs("f.json"), []byte(args[0]), 0o600))
+	wrong(ts, false, []string{"f.json: " + args[1], "version", "--config", "f.json"})
+	if strings.Contains(ts.ReadFile("stderr"), "s3cret") {
+		ts.Fatalf("a secret is repeated")
+	}
+}
+
+// for-each-verb REGEXP: each verb but help ends as wrong has it.
+func forEachVerb(ts *testscript.TestScript, _ bool, args []string) {
+	a := &app{stdout: io.Discard, stderr: io.Discard}
+	for _, v := range a.commands().Commands {
+		if v.Name != "help" {
+			wrong(ts, false, []string{args[0], v.Name})
+		}
 	}
 }
 
@@ -240,6 +262,11 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 // interrupt NAME: as Ctrl-C does.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGINT))
+}
+
+// hangup NAME: as logrotate does, and a terminal that goes away.
+func hangUp(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
 }
 
 // ended NAME STATUS: it ends with that status within 15 seconds. What it has printed

@@ -30,11 +30,14 @@ const freePort = "127.0.0.1:0"
 
 // systemConfig says what a system is to be.
 type systemConfig struct {
-	redis     string // URL; empty for an embedded Redis
-	redisAddr string // where the embedded Redis is to listen, if that is free
-	bind      string // where the listener is to listen, if that is free
+	redis     string          // URL; empty for an embedded Redis
+	redisAddr string          // where the embedded Redis is to listen, if that is free
+	listener  listener.Config // without Redis and Log; Bind is where it is to listen,
+	exact     bool            // if that is free, and with exact in any case
+	worker    worker.Config   // without Redis and Log
 	agents    int
-	stateDir  string // of the agents; empty for one that is deleted at the end
+	tags      map[string]string // of the agents
+	stateDir  string            // of the agents; empty for one that is deleted at the end
 	log       *logrus.Logger
 }
 
@@ -79,7 +82,8 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	if err := s.startListener(client, cfg); err != nil {
 		return err
 	}
-	wcfg := worker.Config{Redis: s.rdb, Reader: client(), Log: cfg.log}
+	wcfg := cfg.worker
+	wcfg.Redis, wcfg.Reader, wcfg.Log = s.rdb, client(), cfg.log
 	s.start("worker", func(ctx context.Context) error {
 		w, err := worker.New(wcfg)
 		if err != nil {
@@ -109,10 +113,11 @@ func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 }
 
 func (s *system) startListener(client func() redis.UniversalClient, cfg systemConfig) error {
-	lcfg := listener.Config{Redis: s.rdb, Subscriber: client(), Log: cfg.log}
-	ln, err := net.Listen("tcp", cfg.bind)
-	if taken(err) {
-		s.moved = append(s.moved, cfg.bind+" is taken, so the listener has a free port")
+	lcfg := cfg.listener
+	lcfg.Redis, lcfg.Subscriber, lcfg.Log = s.rdb, client(), cfg.log
+	ln, err := net.Listen("tcp", lcfg.Bind)
+	if taken(err) && !cfg.exact {
+		s.moved = append(s.moved, lcfg.Bind+" is taken, so the listener has a free port")
 		ln, err = net.Listen("tcp", freePort)
 	}
 	if err != nil {
@@ -144,13 +149,22 @@ func (s *system) startAgents(cfg systemConfig) error {
 		}
 		s.undo = append(s.undo, func() { os.RemoveAll(dir) })
 	}
+	server, err := netip.ParseAddrPort(s.addr)
+	if err != nil {
+		return err
+	}
+	ip := server.Addr().Unmap()
+	if ip.IsUnspecified() {
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	near := netip.AddrPortFrom(ip, server.Port()).String()
 	agents := s.services.Group(context.Background())
 	s.undo = append(s.undo, agents.Stop)
 	for i := range cfg.agents {
 		id := fmt.Sprintf("local-%d", i+1)
 		acfg := agent.Config{
-			Servers: []string{s.addr}, ID: id, BindIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
-			StateDir: filepath.Join(dir, id), Version: version, Log: cfg.log,
+			Servers: []string{near}, ID: id, BindIP: ip,
+			StateDir: filepath.Join(dir, id), Version: version, Tags: cfg.tags, Log: cfg.log,
 		}
 		host, err := agent.New(acfg)
 		if err != nil {

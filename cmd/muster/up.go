@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/musterhq/muster/listener"
 )
 
 func (a *app) upVerb() *cli.Command {
@@ -31,15 +29,29 @@ func (a *app) up(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	cfg := systemConfig{
+		redis: c.String("redis"), redisAddr: "127.0.0.1:6379", agents: agents, stateDir: c.String("state-dir"),
+	}
+	// Its listener and its worker are as their groups of the file say, or the
+	// environment. Its agents are several, so they have the tags in common only.
+	if cfg.listener, cfg.exact, err = a.listenerConfig(c); err != nil {
+		return err
+	}
+	if cfg.worker, err = a.workerConfig(c); err != nil {
+		return err
+	}
+	v, err := a.settings(c, "agent", "tags")
+	if err != nil {
+		return err
+	}
+	cfg.tags = get[map[string]string](v, "tags")
 	log, logged, err := a.log(c)
 	if err != nil {
 		return err
 	}
 	defer logged()
-	s, err := startSystem(c.Context, systemConfig{
-		redis: c.String("redis"), redisAddr: "127.0.0.1:6379", bind: listener.DefaultBind,
-		agents: agents, stateDir: c.String("state-dir"), log: log,
-	})
+	cfg.log = log
+	s, err := startSystem(c.Context, cfg)
 	if err != nil {
 		return err
 	}

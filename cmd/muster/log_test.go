@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A log file that has its size is put aside, and no more of those are kept than the
+// settings say.
+func TestLogFileIsRotated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	v := values{}
+	for _, s := range settingsOf("log") {
+		v[s.name] = inForce{setting: s, value: s.value}
+	}
+	set := func(name string, value any) { v[name] = inForce{value: value} }
+	set("file", filepath.Join(dir, "muster.log"))
+	set("max_size_mb", 1)
+	set("max_backups", 1)
+	set("compress", false)
+	f, err := openLogFile(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, err := f.Write(bytes.Repeat([]byte("x"), 600<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil { // waits for what deletes and compresses
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 2 {
+		t.Errorf("%v, %v: want the file and one that was put aside", files, err)
+	}
+	for _, file := range files {
+		if filepath.Ext(file.Name()) != ".log" {
+			t.Errorf("%s is compressed", file.Name())
+		}
+	}
+}
