@@ -65,7 +65,8 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			env.Setenv("REDIS_URL", s.URL) // for scripts that set the other one
 			env.Setenv("REDIS_ADDR", s.Addr)
 			env.Setenv("ESC", "\x1b")
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process ends a second later
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state")) // of the console's history
+			env.Setenv("GORACE", "atexit_sleep_ms=0")                         // else each process ends a second later
 			env.Values[redisValue] = s
 			env.Values[processesValue] = map[string]*process{}
 			return nil
@@ -74,7 +75,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"exits": exits, "wrong": wrong, "capture": capture, "eventually": eventually, "lines": lines, "jsonlines": jsonLines,
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
-			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty,
+			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "dialog": dialog,
 		},
 	})
 }
@@ -154,7 +155,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Args[0] = args[0]
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "GORACE", "GOCOVERDIR",
+		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "XDG_STATE_HOME", "GORACE", "GOCOVERDIR",
 	} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
