@@ -22,7 +22,6 @@ type plainLines struct {
 	gone  chan struct{}
 	ask   io.Writer       // where the prompt goes; nil for none
 	ctrlC <-chan struct{} // nil where nobody types
-	wants bool            // the prompt stands there already
 }
 
 type plainLine struct {

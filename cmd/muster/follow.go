@@ -51,7 +51,7 @@ func (f *follower) left(why, look string) error {
 }
 
 // untilSent returns the ledger once the task number is on its way. The error says
-// that the request was rejected, or it is ctx's.
+// that the request was rejected or the set is gone, or it is ctx's.
 func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
 	for ctx.Err() == nil {
 		page, err := tasks.Events(ctx, f.rdb, f.after, eventsPage, ledgerPoll)
@@ -72,6 +72,9 @@ func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
 			continue
 		}
 		l, err := f.store.Ledger(ctx, f.number)
+		if errors.Is(err, tasks.ErrNotFound) && f.accepted {
+			return tasks.Ledger{}, f.gone(ctx) // it was written before it was accepted
+		}
 		if errors.Is(err, tasks.ErrNotFound) || err == nil && l.Request != f.request {
 			continue // not written yet, or about to be rejected
 		}
@@ -120,13 +123,19 @@ func (f *follower) untilClosed(ctx context.Context, l tasks.Ledger, show func(ta
 		}
 		now, err := f.store.Ledger(ctx, f.number)
 		if errors.Is(err, tasks.ErrNotFound) || err == nil && now.Request != f.request {
-			return l, failf(statusFailure, "%s is gone: Redis has lost it", f.number)
+			return l, f.gone(ctx)
 		}
 		if f.answered(ctx, err) {
 			l = now
 		}
 	}
 	return l, nil
+}
+
+// gone is the error of a set that was there.
+func (f *follower) gone(ctx context.Context) error {
+	f.answered(ctx, nil)
+	return failf(statusFailure, "%s is gone: Redis has lost it", f.number)
 }
 
 // answered reports whether Redis did. Where it did not, a while has passed when

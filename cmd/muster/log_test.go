@@ -21,11 +21,15 @@ func TestLogFileIsRotated(t *testing.T) {
 	set("max_size_mb", 1)
 	set("max_backups", 1)
 	set("compress", false)
+	old := filepath.Join(dir, "muster-2020-01-01T00-00-00.000-size.log")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	f, err := openLogFile(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 4 {
+	for range 2 {
 		if _, err := f.Write(bytes.Repeat([]byte("x"), 600<<10)); err != nil {
 			t.Fatal(err)
 		}
@@ -36,6 +40,9 @@ func TestLogFileIsRotated(t *testing.T) {
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 2 {
 		t.Errorf("%v, %v: want the file and one that was put aside", files, err)
+	}
+	if _, err := os.Stat(old); err == nil {
+		t.Error("the older one is kept")
 	}
 	for _, file := range files {
 		if filepath.Ext(file.Name()) != ".log" {

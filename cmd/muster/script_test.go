@@ -67,6 +67,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			env.Setenv("REDIS_URL", s.URL) // for scripts that set the other one
 			env.Setenv("REDIS_ADDR", s.Addr)
 			env.Setenv("ESC", "\x1b")
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state")) // of the console's history
 			examples, err := filepath.Abs(filepath.Join("..", "..", "scripts", "examples"))
 			if err != nil {
 				return err
@@ -81,7 +82,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"exits": exits, "wrong": wrong, "capture": capture, "eventually": eventually, "lines": lines, "jsonlines": jsonLines,
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
-			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort,
+			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort, "dialog": dialog,
 			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb,
 		},
 	})
@@ -182,7 +183,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Args[0] = args[0]
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "GORACE", "GOCOVERDIR",
+		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "XDG_STATE_HOME", "GORACE", "GOCOVERDIR",
 	} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
