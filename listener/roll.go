@@ -156,7 +156,7 @@ func (s *Server) awaitReturns(ctx context.Context) error {
 		}
 		return err
 	})
-	return supervise.Done
+	return supervise.ErrDone
 }
 
 func (s *Server) strikePage(ctx context.Context, cursor *tasks.Cursor) error {

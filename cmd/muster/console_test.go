@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/internal/redistest"
+	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -167,7 +168,7 @@ func TestInstructions(t *testing.T) {
 	srv := redistest.Open(t)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	system, err := startSystem(t.Context(), systemConfig{redis: srv.URL, bind: freePort, agents: 2, log: log})
+	system, err := startSystem(t.Context(), systemConfig{redis: srv.URL, listener: listener.Config{Bind: freePort}, agents: 2, log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

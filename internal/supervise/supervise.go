@@ -7,7 +7,7 @@
 //
 //	running ──fails──> waits ──> running
 //	   │                 failed too often ──> given up: Failed is closed, Err says why
-//	   ├──returns Done──> ended for good
+//	   ├──returns ErrDone> ended for good
 //	   └──ctx ends─────> stopped
 package supervise
 
@@ -51,8 +51,8 @@ func (p *Pace) fill() {
 // patience is after what time it is logged that a service does not end.
 const patience = 30 * time.Second
 
-// Done is returned by a service that has nothing left to do. It is not started again.
-var Done = errors.New("done") // never changes
+// ErrDone is returned by a service that has nothing left to do. It is not started again.
+var ErrDone = errors.New("done") // never changes
 
 // Final makes err the end of its service at once: no new start would mend it.
 func Final(err error) error { return &final{err} }
@@ -137,7 +137,7 @@ func (s *Supervisor) Group(ctx context.Context) *Group {
 }
 
 // Go starts a service and keeps it up. It is to return when its ctx has ended, and
-// whatever it returns before that is a failure, nil too, but for Done. It is not called
+// whatever it returns before that is a failure, nil too, but for ErrDone. It is not called
 // again before it has returned.
 func (g *Group) Go(name string, run func(ctx context.Context) error) {
 	s := &service{group: g, name: name, run: run}
@@ -201,7 +201,7 @@ func (s *service) Serve(ctx context.Context) error {
 			LogStack(s.log(), err)
 		}
 		return nil
-	case errors.Is(err, Done):
+	case errors.Is(err, ErrDone):
 		return suture.ErrDoNotRestart
 	case isFinal(err):
 		s.group.sup.giveUp(s.name, err)

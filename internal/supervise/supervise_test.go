@@ -145,7 +145,7 @@ func TestGivenUp(t *testing.T) {
 	})
 }
 
-// Done ends a service and Final the whole, both without a new start.
+// ErrDone ends a service and Final the whole, both without a new start.
 func TestEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, hook := logtest.NewNullLogger()
@@ -154,7 +154,7 @@ func TestEnds(t *testing.T) {
 		var starts atomic.Int32
 		g.Go("short", func(context.Context) error {
 			starts.Add(1)
-			return Done
+			return ErrDone
 		})
 		time.Sleep(time.Hour)
 		if s.Err() != nil {
