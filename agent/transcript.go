@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"sync"
 	"unicode/utf8"
 
@@ -27,9 +28,8 @@ type transcript struct {
 	decided bool              // what decode is
 	decode  *transform.Writer // into decoded; nil if raw is all there is
 	decoded capture
-	utf16   bool
 	seen    utf8Check
-	closed  bool
+	closed  bool // nothing is looked at any more
 }
 
 // Write never fails: whoever prints is not to be disturbed.
@@ -61,9 +61,8 @@ func (t *transcript) Write(p []byte) (int, error) {
 
 // decide chooses what decodes, by the first two bytes.
 func (t *transcript) decide() {
-	t.utf16 = len(t.first) >= 2 && t.first[0] == 0xff && t.first[1] == 0xfe
 	codePage := t.codePage
-	if t.utf16 {
+	if bytes.HasPrefix(t.first, []byte{0xff, 0xfe}) { // which no UTF-8 begins with
 		codePage = codePageUTF16
 	}
 	if d := decoder(codePage); d != nil {
@@ -95,7 +94,7 @@ func (t *transcript) finish() (text string, total int64, truncated bool) {
 	}
 	t.decode.Close() // what ends within a character is U+FFFD
 	decoded, _, cut := t.decoded.finish()
-	if !t.utf16 && t.seen.isUTF8(doubleByte(t.codePage)) {
+	if t.seen.isUTF8(doubleByte(t.codePage)) {
 		return text, total, truncated
 	}
 	return decoded, total, cut
