@@ -32,7 +32,7 @@ func (a *Agent) run(ctx context.Context, line string, limit time.Duration) wire.
 		result.Error = reason(ctx)
 		return result
 	}
-	stdout, stderr, err := newPipes()
+	stdout, stderr, err := newPipes(outputCodePage())
 	if err != nil {
 		result.Error = shorten(err.Error(), maxError)
 		return result
@@ -138,18 +138,18 @@ func endGroup(p *process, exited <-chan exit, killAfter time.Duration) *exit {
 	}
 }
 
-// pipe carries one output of a command to its capture.
+// pipe carries one output of a command to its transcript.
 type pipe struct {
-	capture
+	transcript
 	r, w *os.File
 	done chan struct{} // closed once nothing more can come
 }
 
-func newPipes() (stdout, stderr *pipe, err error) {
-	if stdout, err = newPipe(); err != nil {
+func newPipes(codePage uint32) (stdout, stderr *pipe, err error) {
+	if stdout, err = newPipe(codePage); err != nil {
 		return nil, nil, err
 	}
-	if stderr, err = newPipe(); err != nil {
+	if stderr, err = newPipe(codePage); err != nil {
 		stdout.r.Close()
 		stdout.w.Close()
 		return nil, nil, err
@@ -157,12 +157,12 @@ func newPipes() (stdout, stderr *pipe, err error) {
 	return stdout, stderr, nil
 }
 
-func newPipe() (*pipe, error) {
+func newPipe(codePage uint32) (*pipe, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	return &pipe{r: r, w: w, done: make(chan struct{})}, nil
+	return &pipe{transcript: transcript{codePage: codePage}, r: r, w: w, done: make(chan struct{})}, nil
 }
 
 // follow reads until nobody can write any more or close is called. The command has

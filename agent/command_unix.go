@@ -50,3 +50,6 @@ func (p *process) gone() bool { return syscall.Kill(-p.cmd.Process.Pid, 0) != ni
 
 // release does nothing here.
 func (p *process) release() {}
+
+// outputCodePage is of no matter here: text is UTF-8.
+func outputCodePage() uint32 { return codePageNone }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,39 @@ func TestExamples(t *testing.T) {
 		if _, hello := m.(wire.Hello); hello != (b.info == "json hello") {
 			t.Errorf("PROTOCOL.md:%d: a %s is marked %q", b.line, m.Code(), b.info)
 		}
+	}
+}
+
+// TestTextExamples decodes each example of the text form, and has it encoded to the
+// same bytes.
+func TestTextExamples(t *testing.T) {
+	t.Parallel()
+	list, _ := blocks(t, "PROTOCOL.md")
+	phases := map[wire.Phase]bool{}
+	seen := map[wire.Code]bool{}
+	for _, b := range list {
+		if b.info != "text old-client" {
+			continue
+		}
+		body := strings.TrimSuffix(b.text, "\n")
+		m, err := wire.Decode([]byte(body), wire.OldClient)
+		if err != nil {
+			t.Errorf("PROTOCOL.md:%d: %v", b.line, err)
+			continue
+		}
+		if text, _ := wire.EncodeText(m); string(text) != body {
+			t.Errorf("PROTOCOL.md:%d: encoded as %s", b.line, text)
+		}
+		if status, ok := m.(wire.Status); ok {
+			phases[status.Phase] = true
+			if status.Working != "" && !slices.Contains(status.OnCall, status.Working) {
+				t.Errorf("PROTOCOL.md:%d: %q runs, and is none of %q", b.line, status.Working, status.OnCall)
+			}
+		}
+		seen[m.Code()] = true
+	}
+	if len(phases) != 3 || len(seen) != 3 {
+		t.Errorf("PROTOCOL.md shows the phases %v and the messages %v of the text form", phases, seen)
 	}
 }
 

@@ -57,6 +57,7 @@ func TestArrivals(t *testing.T) {
 	h := a.old(ip)
 	log.is(t, ip)
 	a.old(ip) // no news: it is connected from the same address
+	redistest.Eventually(t, "both are connected", func() bool { return a.connections(ip) == 2 })
 	h.conn.Close()
 	a.agent("web-1", "i1")
 	log.is(t, "web-1")

@@ -25,8 +25,9 @@ type gather[T any] struct {
 
 	mu    sync.Mutex
 	items []sized[T]
-	bytes int           // of items and of the batch that is being written
-	busy  bool          // a batch is being written
+	bytes int           // of items and batch
+	batch []sized[T]    // that is being written
+	busy  bool          // it is
 	wake  chan struct{} // holds one when there is something to do
 	moved chan struct{} // closed and made anew when a batch is done
 }
@@ -104,24 +105,26 @@ func (g *gather[T]) drain(ctx context.Context) {
 }
 
 // run hands batches to write until ctx ends. What write does not manage by then is
-// dropped with the rest.
-func (g *gather[T]) run(ctx context.Context, write func(context.Context, []T)) {
+// dropped with the rest. If write fails or panics, what it has not settled goes back to
+// the front: the next run takes it again.
+func (g *gather[T]) run(ctx context.Context, write func(context.Context, []T) error) error {
+	defer g.giveBack()
 	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-g.wake:
 		}
 		if wait := gatherTime - time.Since(last); wait > 0 {
 			select {
 			case <-ctx.Done():
-				return
+				return nil
 			case <-time.After(wait):
 			}
 		}
 		last = time.Now()
-		batch, bytes, more := g.take()
+		batch, more := g.take()
 		if more {
 			last = time.Time{} // a full batch is reason enough for the next one
 			select {
@@ -130,33 +133,62 @@ func (g *gather[T]) run(ctx context.Context, write func(context.Context, []T)) {
 			}
 		}
 		if len(batch) > 0 {
-			write(ctx, batch)
+			if err := write(ctx, batch); err != nil {
+				return err
+			}
 		}
-		g.done(bytes)
+		g.done()
 	}
 }
 
-func (g *gather[T]) take() (batch []T, bytes int, more bool) {
+func (g *gather[T]) take() (batch []T, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	part := g.items[:min(len(g.items), gatherMost)]
-	batch = make([]T, len(part))
-	for i, it := range part {
+	n := min(len(g.items), gatherMost)
+	g.batch = g.items[:n:n]
+	batch = make([]T, n)
+	for i, it := range g.batch {
 		batch[i] = it.item
-		bytes += it.size
 	}
-	if g.items = g.items[len(part):]; len(g.items) == 0 {
+	if g.items = g.items[n:]; len(g.items) == 0 {
 		g.items = nil // a burst's memory is not kept for the calm after it
 	}
 	g.busy = true
-	return batch, bytes, g.items != nil
+	return batch, g.items != nil
 }
 
-func (g *gather[T]) done(bytes int) {
+// settled says of the first n of the batch that is being written, and is not settled
+// yet, that they are done with.
+func (g *gather[T]) settled(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.busy = false
-	g.bytes -= bytes
+	for _, it := range g.batch[:n] {
+		g.bytes -= it.size
+	}
+	g.batch = g.batch[n:]
+}
+
+// done settles the rest of the batch.
+func (g *gather[T]) done() {
+	g.settled(len(g.batch))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy, g.batch = false, nil
 	close(g.moved)
 	g.moved = make(chan struct{})
+}
+
+// giveBack puts what is left of a batch whose write was cut short before the rest.
+func (g *gather[T]) giveBack() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.busy {
+		return
+	}
+	g.items = append(g.batch, g.items...)
+	g.busy, g.batch = false, nil
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -147,6 +148,7 @@ type Server struct {
 	cfg   Config
 	log   *logrus.Entry
 	pace  pace
+	again supervise.Pace // of services that failed
 	roll  *tasks.Roll
 	store *tasks.Store
 
@@ -167,7 +169,12 @@ type Server struct {
 	ending  atomic.Bool   // connections are read for the last time
 	settled atomic.Bool   // the hosts of a predecessor have had the time to come back
 
-	sending sync.WaitGroup // goroutines that write to connections
+	sending  sync.WaitGroup // goroutines that write to connections
+	services *supervise.Supervisor
+
+	// fault is called when a service goes round, with its name; an error or a panic is
+	// the service's. Only tests set it.
+	fault func(service string) error
 }
 
 // New returns a Server that is not yet running.
@@ -201,12 +208,15 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Serve serves the hosts that connect to ln until ctx ends, then returns nil. It
-// closes ln. The agents are then asked to connect to another listener, and are served
+// closes ln; if someone else does, and it is TCP without more, its address is listened
+// on again. What fails inside is started again; an error says what can't be kept up, or
+// that Redis does not let the listener begin. The agents are then asked to connect to another listener, and are served
 // until they have, for Config.Drain at most; see stop. When it returns no goroutine of
 // it is left, and what the hosts had reported is in Redis, if Redis answers within five
 // seconds.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	defer ln.Close()
+	d := newDoor(ln)
+	defer d.close()
 	s.sweeper = tasks.NewSweeper(s.roll, s.cfg.OfflineDelete, s.pace.calm)
 	s.sweeper.Spare(s.cfg.ID)
 	s.redisUp.log, s.redisUp.seen = s.log, s.sweeper.Broken
@@ -217,20 +227,64 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 	// What serves the hosts goes on when ctx has ended.
 	lasting := context.WithoutCancel(ctx)
-	p := parts{serving: newGroup(lasting), writing: newGroup(lasting)}
+	s.services = supervise.New(s.log, s.again)
+	p := parts{
+		accepting: s.services.Group(ctx), serving: s.services.Group(lasting), writing: s.services.Group(lasting),
+	}
 	p.reading, p.hurry = context.WithCancel(lasting)
 	defer p.hurry()
-	p.writing.run(func(ctx context.Context) { s.changes.run(ctx, s.writeChanges) })
-	p.writing.run(func(ctx context.Context) { s.arrived.run(ctx, s.writeArrivals) })
-	p.writing.run(func(ctx context.Context) { s.reports.run(ctx, s.writeReports) })
-	p.writing.run(func(ctx context.Context) { s.lookups.run(ctx, s.answerLookups) })
-	for _, service := range []func(context.Context){s.keepLease, s.keepRoll, s.awaitReturns, s.sweep, s.hear, s.giveBack} {
-		p.serving.run(service)
+	s.startServices(p, d)
+	select {
+	case <-ctx.Done():
+	case <-s.services.Failed():
 	}
-	err := s.accept(ctx, p.reading, ln)
+	p.accepting.Stop()
+	d.close()
 	s.stop(p)
 	s.log.WithField("hosts", s.members.count()).Info("stopped")
-	return err
+	if err := s.services.Err(); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	return nil
+}
+
+// startServices starts what serves the hosts. Each is started again by itself where it
+// fails, and the connections are part of none of them.
+func (s *Server) startServices(p parts, d *door) {
+	write(s, p.writing, "presence", s.changes, s.writeChanges)
+	write(s, p.writing, "arrivals", s.arrived, s.writeArrivals)
+	write(s, p.writing, "reports", s.reports, s.writeReports)
+	write(s, p.writing, "look-ups", s.lookups, s.answerLookups)
+	p.serving.Go("lease", s.keepLease)
+	p.serving.Go("roll", s.keepRoll)
+	p.serving.Go("returns", s.awaitReturns)
+	p.serving.Go("sweep", s.sweep)
+	subscribed := false
+	p.serving.Go("messages", func(ctx context.Context) error { return s.hear(ctx, &subscribed) })
+	p.serving.Go("memory", s.giveBack)
+	p.accepting.Go("connections", func(ctx context.Context) error { return s.accept(ctx, p.reading, d) })
+}
+
+// write keeps up a service that writes what is gathered. When it fails at a batch, the
+// next run takes the batch again: all that is written is safe to repeat.
+func write[T any](s *Server, in *supervise.Group, service string, g *gather[T], batch func(context.Context, []T)) {
+	in.Go(service, func(ctx context.Context) error {
+		return g.run(ctx, func(ctx context.Context, items []T) error {
+			if err := s.round(service); err != nil {
+				return err
+			}
+			batch(ctx, items)
+			return s.round(service)
+		})
+	})
+}
+
+// round is where a service may fail in a test.
+func (s *Server) round(service string) error {
+	if s.fault == nil {
+		return nil
+	}
+	return s.fault(service)
 }
 
 // begin takes the listener's place in Redis. What a predecessor of the same id has left
@@ -276,41 +330,4 @@ func (s *Server) checkID(ctx context.Context, view *tasks.View) error {
 		return fmt.Errorf("listener: another listener with id %s runs on this Redis", s.cfg.ID)
 	}
 	return nil
-}
-
-// accept gives each connection a session of its own, which reads until reading ends,
-// and returns when ctx ends. Errors of one accept (too many open files, a peer that is
-// gone already) pass: it waits and goes on.
-func (s *Server) accept(ctx, reading context.Context, ln net.Listener) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	const least, most = 5 * time.Millisecond, time.Second
-	pause := least
-	for {
-		conn, err := ln.Accept()
-		if err == nil {
-			pause = least
-			ss := newSession(s, conn)
-			if s.members.admit(ss) {
-				s.stats.Connections.Add(1)
-				go func() {
-					defer s.members.sessions.Done()
-					ss.serve(reading)
-				}()
-			}
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("listener: %w", err)
-		}
-		s.log.WithError(err).Warn("connection not accepted")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, most)
-	}
 }

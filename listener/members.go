@@ -5,13 +5,14 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
 
 // members are the connections of this listener and the hosts behind them.
 //
 // A host has one connection here, or, if it is an old client, several from its
-// address. The order in which changes of a host are put into the queue is the order
+// address, of which the newest says what kind of client it is. The order in which changes of a host are put into the queue is the order
 // in which they happened, because both happen under one lock.
 type members struct {
 	sessions sync.WaitGroup // one for each connection that is served
@@ -160,6 +161,9 @@ func (s *Server) leave(ss *session, reason string) {
 	}
 	if ss.next != nil {
 		m.hosts[ss.host] = ss.next
+		if ss.next.client != ss.client {
+			s.changes.put(change{kind: tasks.Hold, ss: ss.next}, changeSize)
+		}
 		return
 	}
 	delete(m.hosts, ss.host)

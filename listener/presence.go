@@ -20,7 +20,7 @@ type change struct {
 	at      time.Time // On: when it connected
 	reason  string    // Off
 	answer  chan joined
-	info    *tasks.Info
+	info    *tasks.HostInfo
 	refused bool // another instance is connected here
 }
 
@@ -65,7 +65,7 @@ func (s *Server) offerInfo(ctx context.Context, ss *session, m wire.Info, size i
 		tags, _ := json.Marshal(m.Tags) // strings always have a JSON form
 		fields["tags"] = string(tags)
 	}
-	info := &tasks.Info{Host: ss.host, Fields: fields, IPv4: m.IPv4}
+	info := &tasks.HostInfo{Host: ss.host, Fields: fields, IPv4: m.IPv4}
 	return s.changes.offer(ctx, change{ss: ss, info: info}, changeSize+size)
 }
 
@@ -82,13 +82,16 @@ func (s *Server) writeChanges(ctx context.Context, batch []change) {
 			end++
 		}
 		s.writePart(ctx, batch[:end])
+		// A later part that is cut short must not have this one written again: a departure
+		// counts once.
+		s.changes.settled(end)
 		batch = batch[end:]
 	}
 }
 
 func (s *Server) writePart(ctx context.Context, part []change) {
 	var presence []change
-	var infos []tasks.Info
+	var infos []tasks.HostInfo
 	for _, c := range part {
 		switch {
 		case c.kind != "":
@@ -99,13 +102,16 @@ func (s *Server) writePart(ctx context.Context, part []change) {
 			s.recordDuplicate(ctx, c.ss)
 		}
 	}
-	defer func() {
-		for _, c := range presence {
-			if c.kind == tasks.Off {
-				s.members.departed(c.ss.host)
-			}
+	s.writePresence(ctx, presence, infos)
+	for _, c := range presence {
+		if c.kind == tasks.Off {
+			s.members.departed(c.ss.host)
 		}
-	}()
+	}
+}
+
+// writePresence writes changes of presence, and then what hosts told of themselves.
+func (s *Server) writePresence(ctx context.Context, presence []change, infos []tasks.HostInfo) {
 	var changed []tasks.Changed
 	var now time.Time
 	s.insist(ctx, "presence not written", func() (err error) {

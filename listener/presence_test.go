@@ -239,7 +239,13 @@ func TestManyHostsShareRoundTrips(t *testing.T) {
 	}
 	writing, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); s.changes.run(writing, s.writeChanges) }()
+	go func() {
+		defer close(done)
+		_ = s.changes.run(writing, func(ctx context.Context, batch []change) error {
+			s.writeChanges(ctx, batch)
+			return nil
+		})
+	}()
 	before := trips.n.Load()
 	for i := range 10_000 {
 		ss := &session{srv: s, host: fmt.Sprintf("h%d", i), client: "json"}

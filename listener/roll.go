@@ -2,10 +2,12 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -40,15 +42,18 @@ func usualPace() pace {
 
 // keepLease renews the lease, each period and when a worker calls. When it was not
 // running, others may have taken hosts off the roll: all are put on again.
-func (s *Server) keepLease(ctx context.Context) {
+func (s *Server) keepLease(ctx context.Context) error {
 	tick := time.NewTicker(s.pace.renew)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		case <-s.called:
+		}
+		if err := s.round("lease"); err != nil {
+			return err
 		}
 		s.insist(ctx, "lease not renewed", func() error {
 			running, err := s.roll.Lease(ctx, s.cfg.ID)
@@ -63,13 +68,13 @@ func (s *Server) keepLease(ctx context.Context) {
 
 // keepRoll walks through the hosts here and through the roll, some at a time, and
 // mends what differs.
-func (s *Server) keepRoll(ctx context.Context) {
+func (s *Server) keepRoll(ctx context.Context) error {
 	steps := int(s.pace.rotation / s.pace.step)
 	var todo []string
 	var cursor tasks.Cursor
-	every(ctx, s.pace.step, func() {
+	return every(ctx, s.pace.step, func() error {
 		if s.redisUp.isAway() {
-			return // what is queued now would only wait
+			return nil // what is queued now would only wait
 		}
 		if len(todo) == 0 {
 			todo = s.members.names()
@@ -81,17 +86,22 @@ func (s *Server) keepRoll(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.redisUp.no(asking, err)
 		}
+		return s.round("roll")
 	})
 }
 
 // hold says again that hosts are connected here.
 func (s *Server) hold(hosts []string) {
-	for _, host := range hosts {
-		s.members.mu.Lock()
-		if ss := s.members.hosts[host]; ss != nil {
+	m := &s.members
+	one := func(host string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if ss := m.hosts[host]; ss != nil {
 			s.changes.put(change{kind: tasks.Hold, ss: ss}, changeSize)
 		}
-		s.members.mu.Unlock()
+	}
+	for _, host := range hosts {
+		one(host)
 	}
 }
 
@@ -113,23 +123,30 @@ func (s *Server) strikeStrays(ctx context.Context, cursor *tasks.Cursor, steps i
 
 // strike takes those of the hosts off the roll that are not connected here.
 func (s *Server) strike(hosts []string, reason string) {
-	for _, host := range hosts {
-		s.members.mu.Lock()
-		if s.members.hosts[host] == nil && s.members.leaving[host] == 0 {
-			s.members.leaving[host]++
+	m := &s.members
+	one := func(host string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.hosts[host] == nil && m.leaving[host] == 0 {
+			m.leaving[host]++
 			s.putOff(&session{srv: s, host: host}, reason)
 		}
-		s.members.mu.Unlock()
+	}
+	for _, host := range hosts {
+		one(host)
 	}
 }
 
 // awaitReturns gives the hosts that a predecessor of the same id has left on the roll
 // the time to come back, and then takes off those that have not, all at once.
-func (s *Server) awaitReturns(ctx context.Context) {
+func (s *Server) awaitReturns(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return
+		return nil
 	case <-time.After(s.pace.grace):
+	}
+	if err := s.round("returns"); err != nil {
+		return err
 	}
 	s.insist(ctx, "hosts of a predecessor not read", func() error {
 		held, err := s.roll.Held(ctx, s.cfg.ID)
@@ -139,6 +156,7 @@ func (s *Server) awaitReturns(ctx context.Context) {
 		}
 		return err
 	})
+	return supervise.ErrDone
 }
 
 func (s *Server) strikePage(ctx context.Context, cursor *tasks.Cursor) error {
@@ -168,51 +186,56 @@ func (s *Server) strikePage(ctx context.Context, cursor *tasks.Cursor) error {
 }
 
 // sweep takes the hosts of listeners whose lease has ended off the roll.
-func (s *Server) sweep(ctx context.Context) {
-	every(ctx, s.pace.sweep, func() {
+func (s *Server) sweep(ctx context.Context) error {
+	return every(ctx, s.pace.sweep, func() error {
 		swept, err := s.sweeper.Sweep(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.redisUp.no(asking, err)
 			}
-			return
+			return nil
 		}
 		s.redisUp.yes(asking)
 		for _, listener := range swept {
 			s.log.WithField("gone", listener).Warn("hosts of a dead listener taken off the roll")
 		}
+		return s.round("sweep")
 	})
 }
 
 // hear listens for what concerns hosts here: that they were taken off the roll, or
 // connected elsewhere, which is looked into, and what their agents are to be told. It
 // waits for nothing but messages. While there was no subscription some may have been
-// lost, so that after it all hosts here are looked into.
-func (s *Server) hear(ctx context.Context) {
+// lost, so that after it all hosts here are looked into. again says that there was one
+// before, also in an earlier run.
+func (s *Server) hear(ctx context.Context, again *bool) error {
 	mine := tasks.ChannelFor(s.cfg.ID)
 	sub := s.cfg.Subscriber.Subscribe(ctx, tasks.ChannelOff, mine)
 	defer sub.Close()
 	heard := sub.ChannelWithSubscriptions(redis.WithChannelSize(10_000))
-	for again := false; ; {
+	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case m, ok := <-heard:
 			if !ok {
-				return
+				return errors.New("the subscription has ended")
 			}
 			switch m := m.(type) {
 			case *redis.Subscription:
 				if m.Kind != "subscribe" || m.Channel != mine {
 					continue
 				}
-				if again {
+				if *again {
 					s.log.Info("messages of others may be lost, all hosts are looked into")
 					s.hold(s.members.names())
 				}
-				again = true
+				*again = true
 			case *redis.Message:
 				s.obey(m)
+			}
+			if err := s.round("messages"); err != nil {
+				return err
 			}
 		}
 	}
@@ -252,16 +275,18 @@ func (s *Server) obey(m *redis.Message) {
 	}
 }
 
-// every calls f each period until ctx ends.
-func every(ctx context.Context, period time.Duration, f func()) {
+// every calls f each period until ctx ends or f fails.
+func every(ctx context.Context, period time.Duration, f func() error) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
-			f()
+			if err := f(); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -59,13 +60,17 @@ func newSession(srv *Server, conn net.Conn) *session {
 }
 
 // serve reads the connection until it ends. The stack of this goroutine is most of
-// what an idle connection costs, so all that needs a deeper one runs in another.
+// what an idle connection costs, so all that needs a deeper one runs in another. What
+// panics in either ends this connection, and no other.
 func (ss *session) serve(ctx context.Context) {
 	err := ss.read(ctx)
-	ss.deep(func() { ss.goodbye(err) })
+	if err := ss.deep(func() error { ss.goodbye(err); return nil }); err != nil {
+		_ = ss.deep(func() error { ss.drop(err); return nil })
+	}
 }
 
-func (ss *session) read(ctx context.Context) error {
+func (ss *session) read(ctx context.Context) (err error) {
+	defer supervise.Catch(&err)
 	for last := false; ; {
 		// The deadline is for a whole message: one that trickles in is silence.
 		wait := ss.srv.cfg.HeartbeatTimeout
@@ -96,7 +101,7 @@ func (ss *session) read(ctx context.Context) error {
 			return err
 		}
 		last = false
-		if ss.host != "" && ss.srv.beats.Known(body) {
+		if ss.host != "" && (isJSON(body) || !ss.agent) && ss.srv.beats.Known(body) {
 			ss.srv.stats.Heartbeats.Add(1)
 			continue
 		}
@@ -113,19 +118,15 @@ func (ss *session) read(ctx context.Context) error {
 
 // handleDeep is apart from read because what a closure holds lies on the heap: there
 // it would cost each heartbeat an allocation.
-func (ss *session) handleDeep(ctx context.Context, body []byte) (err error) {
-	ss.deep(func() { err = ss.handle(ctx, body) })
-	return err
+func (ss *session) handleDeep(ctx context.Context, body []byte) error {
+	return ss.deep(func() error { return ss.handle(ctx, body) })
 }
 
-// deep runs f on a stack of its own and waits for it.
-func (ss *session) deep(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
+// deep runs f on a stack of its own and waits for it. A panic becomes an error.
+func (ss *session) deep(f func() error) error {
+	done := make(chan error)
+	go func() { done <- supervise.Safely(f) }()
+	return <-done
 }
 
 var (
@@ -155,7 +156,7 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 		return ss.hello(ctx, hello)
 	}
 	if ss.host == "" {
-		if err := ss.greetOld(); err != nil {
+		if err := ss.greetOld(body); err != nil {
 			return err
 		}
 	}
@@ -163,19 +164,26 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 }
 
 // greetOld lets in a client whose first message is not a hello: it is known by its
-// address.
-func (ss *session) greetOld() error {
+// address. Its kind is the form of that message, whatever form later ones have.
+func (ss *session) greetOld(body []byte) error {
 	if ss.srv.changes.full() {
 		return errBusy
 	}
 	peer := ss.peer()
 	ss.host, ss.client = peer.String(), "json"
+	if !isJSON(body) {
+		ss.client = "text"
+	}
 	ss.addr = netip.AddrPortFrom(peer, uint16(ss.srv.cfg.ClientUDPPort))
 	if !ss.srv.join(ss, nil) {
 		return errRefused
 	}
 	return nil
 }
+
+// isJSON reports whether a body is of the JSON form, the only one that agents speak.
+// No body is empty.
+func isJSON(body []byte) bool { return body[0] == '{' }
 
 // hello asks the roll to let an agent in; awaitRoll welcomes it.
 func (ss *session) hello(ctx context.Context, m wire.Hello) error {
@@ -205,7 +213,7 @@ func (ss *session) hello(ctx context.Context, m wire.Hello) error {
 // awaitRoll waits until the roll has an agent that has said hello, or refuses it, or
 // the session is closed meanwhile. It waits on the small stack, since with a fleet that
 // comes back at once thousands do.
-func (ss *session) awaitRoll(ctx context.Context) (err error) {
+func (ss *session) awaitRoll(ctx context.Context) error {
 	var a joined
 	select {
 	case <-ctx.Done():
@@ -216,17 +224,16 @@ func (ss *session) awaitRoll(ctx context.Context) (err error) {
 	if ss.isClosed() {
 		return net.ErrClosed
 	}
-	ss.deep(func() {
+	return ss.deep(func() error {
 		if a.refused != "" {
 			ss.refuse(ss.host, a.refused)
-			err = errRefused
-			return
+			return errRefused
 		}
 		ss.greet(wire.Welcome{
 			Server: ss.srv.cfg.ID, HeartbeatMS: ss.srv.cfg.Heartbeat.Milliseconds(), TimeMS: a.now.UnixMilli(),
 		})
+		return nil
 	})
-	return err
 }
 
 // greet sends the welcome, and after it the pushes that came before it.
@@ -310,7 +317,11 @@ func (ss *session) goodbye(err error) {
 	if ss.host != "" {
 		log = log.WithField("host", ss.host)
 	}
+	var panicked *supervise.Panic
 	switch {
+	case errors.As(err, &panicked):
+		reason = internalError
+		ss.notePanic(log, err)
 	case reason != "":
 	case errors.Is(err, errRefused):
 		reason = "refused"
@@ -333,6 +344,22 @@ func (ss *session) goodbye(err error) {
 	}
 	ss.close(reason)
 	ss.srv.leave(ss, reason)
+}
+
+// internalError is the reason of a connection's end that is this program's fault.
+const internalError = "internal error of the listener"
+
+func (ss *session) notePanic(log logrus.FieldLogger, err error) {
+	ss.srv.stats.Panics.Add(1)
+	log.WithError(err).Error("connection failed and is closed")
+	supervise.LogStack(log, err)
+}
+
+// drop ends a session of which not even the goodbye has worked.
+func (ss *session) drop(err error) {
+	ss.notePanic(ss.srv.log.WithField("host", ss.host), err)
+	defer ss.srv.leave(ss, internalError)
+	ss.close(internalError)
 }
 
 func isTimeout(err error) bool {
@@ -380,9 +407,19 @@ func (ss *session) sendLocked(frames []byte) {
 		ss.out = append(ss.out, frames...)
 		if !ss.sending {
 			ss.sending = true
-			ss.srv.sending.Go(ss.flush)
+			ss.srv.sending.Go(ss.flushSafely)
 		}
 	}
+}
+
+// flushSafely is flush; if that panics the connection ends.
+func (ss *session) flushSafely() {
+	err := supervise.Safely(func() error { ss.flush(); return nil })
+	if err == nil {
+		return
+	}
+	ss.notePanic(ss.srv.log.WithField("host", ss.host), err)
+	ss.close(internalError)
 }
 
 func (ss *session) flush() {

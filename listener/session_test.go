@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,10 @@ func TestAbnormalDataClosesThatConnectionOnly(t *testing.T) {
 		"not UTF-8":            wire.AppendFrame(nil, []byte("{\"flag\":\"\xff\"}")),
 		"not JSON":             frame(`{"flag":"ADH18"`),
 		"text":                 frame(`hello`),
+		"text, another ACK":    frame(`ADH18/no`),
+		"text, unknown code":   frame(`ADH33/AC1/1/1`),
+		"text, no literal":     frame(`ADH56/keepRogerThat/open('x')`),
+		"text, no lists":       frame(`ADH27I/keepGotIt/AC1/None`),
 		"a list":               frame(`[]`),
 		"no flag":              frame(`{"ACK":"keepAlive"}`),
 		"unknown code":         frame(`{"flag":"ADH99"}`),
@@ -255,7 +260,7 @@ func TestHeartbeatsCostNothing(t *testing.T) {
 	h := r.old("127.0.6.1")
 	r.on("127.0.6.1")
 	redistest.Eventually(t, "the first heartbeat is counted", func() bool { return r.Stats().Heartbeats.Load() == 1 })
-	beats := bytes.Repeat(frame(`{ "phase": 1, "ACK": "keepAlive", "flag": "ADH18" }`), 100)
+	beats := bytes.Repeat(slices.Concat(frame(`{ "phase": 1, "ACK": "keepAlive", "flag": "ADH18" }`), frame(textBeat)), 50)
 	beat := func() {
 		before := r.Stats().Heartbeats.Load()
 		h.raw(beats)

@@ -14,6 +14,7 @@ type Stats struct {
 	Stray      atomic.Int64 // reports for no set, or of a host that is not in it
 	PassedOver atomic.Int64 // commands in reports that are not in the set
 	Failed     atomic.Int64 // writes that Redis refused for good
+	Panics     atomic.Int64 // connections closed because serving them panicked
 }
 
 // Stats returns the counters, which go on counting.

@@ -2,8 +2,9 @@ package listener
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"github.com/musterhq/muster/internal/supervise"
 )
 
 const (
@@ -15,35 +16,17 @@ const (
 	lastWriting = 5 * time.Second
 )
 
-// group is goroutines that end together.
-type group struct {
-	ctx  context.Context
-	stop context.CancelFunc
-	all  sync.WaitGroup
-}
-
-func newGroup(ctx context.Context) *group {
-	g := &group{}
-	g.ctx, g.stop = context.WithCancel(ctx)
-	return g
-}
-
-func (g *group) run(f func(context.Context)) { g.all.Go(func() { f(g.ctx) }) }
-
-func (g *group) end() {
-	g.stop()
-	g.all.Wait()
-}
-
 // parts are what runs while a listener serves, in the order in which they end.
 type parts struct {
-	reading context.Context // of the sessions
-	hurry   context.CancelFunc
-	serving *group // lease, roll, messages from others
-	writing *group // what writes to Redis
+	accepting *supervise.Group // new connections
+	reading   context.Context  // of the sessions
+	hurry     context.CancelFunc
+	serving   *supervise.Group // lease, roll, messages from others
+	writing   *supervise.Group // what writes to Redis
 }
 
-// stop ends the listener in good order. No more connections are accepted by now.
+// stop ends the listener in good order, also when a service of it was given up. No more
+// connections are accepted by now.
 //
 //  1. The agents are asked to move, and all goes on until they have, or the time for it
 //     is over. Clients that can't move are not waited for.
@@ -63,15 +46,12 @@ func (s *Server) stop(p parts) {
 	}
 
 	s.endReading(p)
-	p.serving.end()
+	p.serving.Stop()
 
 	ctx, done := context.WithTimeout(context.WithoutCancel(p.reading), lastWriting)
 	defer done()
-	s.lookups.drain(ctx)
-	s.reports.drain(ctx)
-	s.changes.drain(ctx)
-	s.arrived.drain(ctx) // after the changes, which add to it
-	p.writing.end()
+	s.drain(ctx)
+	p.writing.Stop()
 	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
 		s.log.WithError(err).Warn("lease not renewed, hosts have less time to come back")
 	}
@@ -79,6 +59,23 @@ func (s *Server) stop(p parts) {
 	s.endSending()
 	if err := s.roll.Release(ctx, s.cfg.ID); err != nil {
 		s.log.WithError(err).Warn("lease not released; it ends by itself")
+	}
+}
+
+// drain waits until all is written, but for what nobody writes any more.
+func (s *Server) drain(ctx context.Context) {
+	for _, w := range []struct {
+		service string
+		drain   func(context.Context)
+	}{
+		{"look-ups", s.lookups.drain},
+		{"reports", s.reports.drain},
+		{"presence", s.changes.drain},
+		{"arrivals", s.arrived.drain}, // after the changes, which add to it
+	} {
+		if !s.services.GaveUp(w.service) {
+			w.drain(ctx)
+		}
 	}
 }
 

@@ -180,7 +180,7 @@ func TestComesBackDuringItsDeparture(t *testing.T) {
 			}
 			looked = true
 			f.apply("on", "on "+host+" json")
-			f.must(f.roll.Depart(t.Context(), nil, nil, []tasks.Info{{Host: host, Fields: map[string]string{"hostname": "new"}}}))
+			f.must(f.roll.Depart(t.Context(), nil, nil, []tasks.HostInfo{{Host: host, Fields: map[string]string{"hostname": "new"}}}))
 			if again {
 				second = f.apply("off", "off "+host)[0].When
 			}
@@ -213,7 +213,7 @@ func TestInfo(t *testing.T) {
 	ctx := t.Context()
 	info, ipv4 := tasks.KeyHost("h1", "info"), tasks.KeyHost("h1", "ipv4")
 	f.rdb.Set(ctx, ipv4, "no list", 0)
-	for _, c := range []tasks.Info{
+	for _, c := range []tasks.HostInfo{
 		{Host: "h1", Fields: map[string]string{"hostname": "pc-1", "mac": "m1", "os": "linux", "tags": ""}, IPv4: []string{"10.0.0.5", "10.0.0.9", "10.0.0.1", "10.0.0.5"}},
 		{Host: "h1", Fields: map[string]string{"hostname": "pc-2", "arch": "amd64"}, IPv4: []string{"10.0.0.2"}},
 		{Host: "h1", Fields: map[string]string{"hostname": "pc-2"}},
@@ -222,7 +222,7 @@ func TestInfo(t *testing.T) {
 		f.notes("h2", 5)
 		before := f.now().UnixMicro()
 		// Of several in one call the last one counts.
-		f.must(f.roll.Depart(ctx, []string{"info"}, nil, []tasks.Info{{Host: "h1", Fields: map[string]string{"old": "x"}, IPv4: []string{"10.9.9.9"}}, c}))
+		f.must(f.roll.Depart(ctx, []string{"info"}, nil, []tasks.HostInfo{{Host: "h1", Fields: map[string]string{"old": "x"}, IPv4: []string{"10.9.9.9"}}, c}))
 		got := f.rdb.HGetAll(ctx, info).Val()
 		if at := f.number(got["reported_us"]); at < before || at > f.now().UnixMicro() {
 			t.Errorf("reported at %d, want %d or a little later", at, before)

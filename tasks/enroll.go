@@ -149,8 +149,8 @@ type Departure struct {
 	Reason string
 }
 
-// Info is what a host told of itself.
-type Info struct {
+// HostInfo is what a host told of itself.
+type HostInfo struct {
 	Host   string
 	Fields map[string]string // hostname, mac, os, ...
 	IPv4   []string          // in the order reported
@@ -161,7 +161,7 @@ type Info struct {
 // someone else has finished. The names are what follows muster:host:{<host>}: in a
 // key. Infos that come with it are written in the same round trip as the keys are
 // deleted. All is safe to repeat after an error.
-func (r *Roll) Depart(ctx context.Context, names []string, departures []Departure, infos []Info) error {
+func (r *Roll) Depart(ctx context.Context, names []string, departures []Departure, infos []HostInfo) error {
 	departures, err := r.unfinished(ctx, departures)
 	if err != nil {
 		return fmt.Errorf("departures: %w", err)

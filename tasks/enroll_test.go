@@ -81,9 +81,9 @@ func TestChanges(t *testing.T) {
 		{"off %s", spot{"garbage", "json", "me", false}, "off", spot{"", "", "", true}, nil, "off %s"},
 		{"off %s", spot{here, "agent i1", "me other", false}, "off", spot{"", "", "other", true}, nil, "off %s"},
 		{"off %s", spot{here, "json", "dead me never", false}, "off", spot{"", "", "dead never", true}, nil, "off %s"},
-		{"off %s", spot{here, "json", "dead me other", false}, "kept", spot{"10.0.0.1:6655@other", "json", "dead other", false}, nil, ""},
-		{"off %s", spot{"[::1]:1@x@me", "", "me other", false}, "kept", spot{"[::1]:1@x@other", "", "other", false}, nil, ""},
-		{"off %s", spot{"garbage", "json", "me other", false}, "kept", spot{"garbage@other", "json", "other", false}, nil, ""},
+		{"off %s", spot{here, "json", "dead me other", false}, "kept", spot{"10.0.0.1:6655@other", "json", "dead other", false}, nil, "to:other %s"},
+		{"off %s", spot{"[::1]:1@x@me", "", "me other", false}, "kept", spot{"[::1]:1@x@other", "", "other", false}, nil, "to:other %s"},
+		{"off %s", spot{"garbage", "json", "me other", false}, "kept", spot{"garbage@other", "json", "other", false}, nil, "to:other %s"},
 		{"off %s", spot{"10.0.0.9:1@other", "json", "me other", false}, "kept", spot{"10.0.0.9:1@other", "json", "other", false}, nil, ""},
 		{"off %s", spot{"10.0.0.9:1@other", "agent i1", "me", false}, "kept", spot{"10.0.0.9:1@other", "agent i1", "", false}, nil, ""},
 		{"off %s", spot{"10.0.0.9:1@dead", "json", "dead me", false}, "kept", spot{"10.0.0.9:1@dead", "json", "dead", false}, nil, ""},
@@ -207,7 +207,7 @@ func TestChangesOfOneHost(t *testing.T) {
 		{spot{"", "", "", true}, []string{"on", "hold", "on"}, "on, held, held", spot{here, "json", "me", false}, []string{offline, online}, ""},
 		{spot{here, "json", "me", false}, []string{"off", "hold"}, "off, on", spot{here, "json", "me", false}, []string{offline, online}, "off %[1]s"},
 		{spot{here, "json", "me", false}, []string{"off", "on agent i1"}, "off, on", spot{here, "agent i1", "me", false}, []string{offline, agent}, "off %[1]s"},
-		{spot{here, "json", "me other", false}, []string{"off", "on", "off"}, "kept, held, kept", spot{here[:13] + "@other", "json", "other", false}, nil, ""},
+		{spot{here, "json", "me other", false}, []string{"off", "on", "off"}, "kept, held, kept", spot{here[:13] + "@other", "json", "other", false}, nil, "to:other %[1]s, to:other %[1]s"},
 		{spot{"10.0.0.9:1@other", "agent i1", "other", false}, []string{"on agent i1", "off"}, "held, off", spot{"", "", "", true}, nil, "to:other %[1]s, off %[1]s"},
 	} {
 		host := fmt.Sprint("h", i)

@@ -15,17 +15,19 @@ import (
 type rollout struct{ version string }
 
 func (r rollout) IPList() []string { return []string{"web-1", "web-2"} }
-func (r rollout) Key() string      { return "AC-rollout-" + r.version }
+func (r rollout) Key() string      { return "" } // one is made
 func (r rollout) DisCommands() map[string]float64 {
 	return map[string]float64{"./fetch " + r.version: 20, "./restart": 10}
 }
 
-// Asking for a dispatch from Go. It needs a Redis and a worker.
+// Asking for a dispatch from Go, and waiting for its end. It needs a Redis and a worker.
 func ExampleClient_Dispatch() {
+	ctx := context.Background()
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
 	defer rdb.Close()
+	client := tasks.NewClient(rdb)
 
-	request, err := tasks.NewClient(rdb).Dispatch(context.Background(), rollout{"1.2"})
+	d, err := client.Dispatch(ctx, rollout{"1.2"})
 	var invalid *tasks.InvalidError
 	switch {
 	case errors.As(err, &invalid):
@@ -33,7 +35,41 @@ func ExampleClient_Dispatch() {
 	case err != nil:
 		log.Fatal(err)
 	}
-	fmt.Println("the worker records what becomes of it under", request)
+	fmt.Println("dispatched as", d.Number, "and these are offline:", d.Offline)
+
+	ledger, err := client.Wait(ctx, d)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(ledger.Counts[tasks.Done], "of", ledger.Total, "are done")
+}
+
+// cleanup embeds Info and has forgotten to say on which hosts.
+type cleanup struct{ tasks.Info }
+
+func (cleanup) DisCommands() map[string]float64 { return map[string]float64{"rm -rf /tmp/cache": 1} }
+func (cleanup) Key() string                     { return "ACcleanup" }
+
+// A method that is not overridden fails the dispatch: nothing is sent.
+func ExampleInfo() {
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+	defer rdb.Close()
+
+	_, err := tasks.NewClient(rdb).Dispatch(context.Background(), cleanup{})
+	fmt.Println(err)
+	// Output: tasks: IPList is not overridden by tasks_test.cleanup
+}
+
+// Who is online.
+func ExampleClient_Online() {
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+	defer rdb.Close()
+
+	online, err := tasks.NewClient(rdb).Online(context.Background(), "web-1", "web-2")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(online), "of 2 hosts are online")
 }
 
 // Reading how far a task set is.

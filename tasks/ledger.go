@@ -139,23 +139,38 @@ const resultsPage = 100
 // Results calls visit with how each command ended, the earliest first. With a host
 // only its own are given.
 func (s *Store) Results(ctx context.Context, n Number, host string, visit func(Result) error) error {
+	_, err := s.ResultsAfter(ctx, n, "", func(r Result) error {
+		if host == "" || host == r.Host {
+			return visit(r)
+		}
+		return nil
+	})
+	return err
+}
+
+// ResultsAfter calls visit with the results that have come in after the one with the id
+// after, "" for all of them, the earliest first. It returns the id of the last one that
+// was visited, also beside an error, to go on from there.
+func (s *Store) ResultsAfter(ctx context.Context, n Number, after string, visit func(Result) error) (last string, err error) {
 	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
 	for {
 		page, err := s.rdb.XRangeN(ctx, KeyResults(n), from, "+", resultsPage).Result()
 		if err != nil {
-			return fmt.Errorf("results of %s: %w", n, err)
+			return after, fmt.Errorf("results of %s: %w", n, err)
 		}
 		for _, m := range page {
-			if r := parseResult(m); host == "" || host == r.Host {
-				if err := visit(r); err != nil {
-					return err
-				}
+			if err := visit(parseResult(m)); err != nil {
+				return after, err
 			}
+			after = m.ID
 		}
 		if len(page) < resultsPage {
-			return nil
+			return after, nil
 		}
-		from = "(" + page[len(page)-1].ID
+		from = "(" + after
 	}
 }
 

@@ -84,6 +84,24 @@ func TestResultsPages(t *testing.T) {
 	if err := f.store.Results(ctx, n, "", func(tasks.Result) error { return errStop }); err != errStop {
 		t.Fatalf("error of visit: %v", err)
 	}
+	var rest []string
+	visit := func(r tasks.Result) error {
+		if rest = append(rest, r.Command); len(rest) == 120 {
+			return errStop
+		}
+		return nil
+	}
+	last, err := f.store.ResultsAfter(ctx, n, "", visit)
+	if err != errStop {
+		t.Fatalf("error of visit: %v", err)
+	}
+	last, err = f.store.ResultsAfter(ctx, n, last, visit) // the one that failed comes again
+	if err != nil || len(rest) != 251 || rest[119] != "119" || rest[120] != "119" || rest[250] != "249" {
+		t.Fatalf("%d results in two parts: %v", len(rest), err)
+	}
+	if again, err := f.store.ResultsAfter(ctx, n, last, visit); err != nil || again != last || len(rest) != 251 {
+		t.Fatalf("behind the last result: %d, %v", len(rest), err)
+	}
 	if none := f.results("AC2", ""); len(none) != 0 {
 		t.Fatalf("results of a set that is not there: %v", none)
 	}

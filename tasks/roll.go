@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,6 +103,21 @@ func (v *View) Locate(ctx context.Context, hosts []string) ([]Presence, error) {
 		list[i] = v.presence(host, place, client)
 	}
 	return list, nil
+}
+
+// LocateAll calls visit with the presence of each of hosts, in their order, some
+// hundreds at a time.
+func (v *View) LocateAll(ctx context.Context, hosts []string, visit func([]Presence) error) error {
+	for part := range slices.Chunk(hosts, Chunk) {
+		page, err := v.Locate(ctx, part)
+		if err != nil {
+			return err
+		}
+		if err := visit(page); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Each calls visit with all hosts that are online, some hundreds at a time. A host

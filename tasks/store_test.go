@@ -383,6 +383,12 @@ func TestRedisAway(t *testing.T) {
 			_, err := tasks.NewClient(rdb).Submit(ctx, request("AC1", "a"))
 			return err
 		},
+		"Dispatch": func() error { _, err := tasks.NewClient(rdb).Dispatch(ctx, who("web-1")); return err },
+		"Online":   func() error { _, err := tasks.NewClient(rdb).Online(ctx); return err },
+		"Wait": func() error {
+			_, err := tasks.NewClient(rdb).Wait(ctx, tasks.Dispatched{Number: "AC1", Request: "r"})
+			return err
+		},
 	} {
 		err := call()
 		var wrong *tasks.InvalidError

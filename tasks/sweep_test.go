@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,7 +146,7 @@ func TestSweep(t *testing.T) {
 		t.Errorf("swept %q", swept)
 	}
 	heard := e.heard()
-	if n := len(heard); n != len("off old, off agent, off strange") {
+	if n := len(heard); n != len("off old, off agent, off strange, to:other handed") || !strings.Contains(heard, "to:other handed") {
 		t.Errorf("heard %q", heard)
 	}
 	if got := f.rdb.ZRange(ctx, tasks.KeyListeners, 0, -1).Val(); len(got) != 2 || slices.Contains(got, "dead") {

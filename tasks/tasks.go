@@ -3,7 +3,7 @@
 //
 // It owns the keys in Redis and the scripts that change them (keys.go, lua/), the
 // rules for a request (validate.go) and the way to ask for a dispatch from Go
-// (client.go). It never opens a network connection of its own besides the Redis
+// (client.go, dispatchable.go) and to wait for its end (outcome.go). It never opens a network connection of its own besides the Redis
 // client that it is given, starts no goroutine, and logs nothing.
 //
 // # The ledger

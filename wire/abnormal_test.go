@@ -47,7 +47,8 @@ var abnormalBodies = []struct {
 	{OldClient, ` {"flag":"ADH18",` + heartbeatRest, "begin"},
 	{OldClient, "\ufeff" + `{"flag":"ADH18",` + heartbeatRest, "begin"},
 	{OldClient, `[{"flag":"ADH18"}]`, "begin"},
-	{OldClient, `ADH18/keepAlive`, "begin"},
+	{Agent, `ADH18/keepAlive`, "begin"}, // old clients only speak the text form
+	{Listener, `ADH18/keepAlive`, "begin"},
 	{OldClient, `"ADH18"`, "begin"},
 	{OldClient, `null`, "begin"},
 	{OldClient, `{`, "malformed"},

@@ -16,20 +16,22 @@ const (
 // comes every few seconds from every host is not decoded each time. Clients differ
 // in how they write it, but each writes it the same way always.
 //
-// The zero value is ready, and knows the body that Encode gives. A Heartbeats may
+// The zero value is ready, and knows the bodies that Encode and EncodeText give. The
+// text one is a heartbeat only from an old client: Decode refuses it from an agent. A Heartbeats may
 // be used by many goroutines; it must not be copied after first use.
 type Heartbeats struct {
 	learnt atomic.Pointer[[]string] // what it points to never changes
 }
 
-// Known reports whether body is a heartbeat that Encode gives or that was learnt.
+// Known reports whether body is a heartbeat that Encode or EncodeText gives or that
+// was learnt.
 // It takes no lock and allocates nothing. False says nothing: decode the body.
 func (h *Heartbeats) Known(body []byte) bool {
 	return known(h.learnt.Load(), body)
 }
 
 func known(learnt *[]string, body []byte) bool {
-	if string(body) == heartbeatBody {
+	if string(body) == heartbeatBody || string(body) == heartbeatText {
 		return true
 	}
 	if learnt != nil {
@@ -44,7 +46,7 @@ func known(learnt *[]string, body []byte) bool {
 
 // Learn remembers a copy of body, which Decode has just read as a Heartbeat. It
 // does nothing if body has more than 128 bytes or if 16 bodies are known, the one
-// that Encode gives among them.
+// that Encode gives among them and the text one not.
 func (h *Heartbeats) Learn(body []byte) {
 	if len(body) > maxKnownBytes {
 		return

@@ -64,10 +64,13 @@ func EncodeFrame(m Message) []byte {
 // An optional member that is null counts as absent; a required one must not be.
 //
 // A hello is read from an OldClient only: it is an agent's first message and no
-// other.
+// other. So is the text form, in which a body does not begin with '{'.
 func Decode(body []byte, from Peer) (Message, error) {
 	if !utf8.Valid(body) {
 		return nil, ErrNotUTF8
+	}
+	if from == OldClient && len(body) > 0 && body[0] != '{' {
+		return decodeText(body)
 	}
 	o, err := parseObject(body)
 	if err != nil {

@@ -21,7 +21,8 @@
 //
 // # Messages
 //
-// A body is a JSON object whose member "flag" is the code of the message. Members
+// A body is a JSON object whose member "flag" is the code of the message, or, from
+// clients of version 0.7, a text that does not begin with '{' (see text.go). Members
 // that the code does not know are ignored. A name that stands twice in one object,
 // nesting deeper than [MaxDepth], and a required member that is absent or has a
 // wrong type or value make the message abnormal: [Decode] returns an error that

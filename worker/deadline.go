@@ -34,9 +34,12 @@ type deadlines struct {
 	struck   time.Time // when sets that are gone were last struck from the list
 }
 
-// run works until ctx ends.
-func (e *deadlines) run(ctx context.Context) {
+// run works until ctx ends, or round, which is called each time, fails.
+func (e *deadlines) run(ctx context.Context, round func() error) error {
 	for ctx.Err() == nil {
+		if err := round(); err != nil {
+			return err
+		}
 		if err := e.round(ctx); err != nil {
 			e.away.failed(ctx, err)
 			continue
@@ -44,6 +47,7 @@ func (e *deadlines) run(ctx context.Context) {
 		e.away.over()
 		pause(ctx, deadlineEvery)
 	}
+	return nil
 }
 
 // round ends the sets whose deadline has passed since the round before: in the first

@@ -2,16 +2,12 @@ package worker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/internal/script"
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -77,10 +74,13 @@ func (d *dispatcher) ProcessTask(ctx context.Context, t *asynq.Task) error {
 // run is ProcessTask for a request. With last there is no further try, and any
 // failure rejects the request: nothing ends in silence.
 func (d *dispatcher) run(ctx context.Context, request string, t *asynq.Task, last bool) error {
-	r, err := judge(request, t)
-	if err == nil {
-		err = d.dispatch(ctx, request, r)
-	}
+	var r tasks.Request
+	err := supervise.Safely(func() (err error) {
+		if r, err = judge(request, t); err != nil {
+			return err
+		}
+		return d.dispatch(ctx, request, r)
+	})
 	if err == nil {
 		return nil
 	}
@@ -108,6 +108,7 @@ func (d *dispatcher) logFailure(ctx context.Context, _ *asynq.Task, err error) {
 		return
 	}
 	log.WithError(err).Warn("dispatch was cut short, it will be tried again")
+	supervise.LogStack(log, err)
 }
 
 // judge reads the request of a job. One without a number is given its own.
@@ -120,7 +121,7 @@ func judge(request string, t *asynq.Task) (tasks.Request, error) {
 	}
 	r, err := tasks.ParseRequest(t.Payload())
 	if err == nil && r.Key == "" {
-		r.Key = numberFor(request)
+		r.Key = tasks.NumberFor(request)
 	}
 	return r, err
 }
@@ -156,25 +157,6 @@ func hopeless(err error) bool {
 	}
 	var reply redis.Error
 	return errors.As(err, &reply) && !errors.Is(err, redis.Nil) && !script.Transient(err)
-}
-
-// numberFor makes a task number of a request's id: the id itself where that has the
-// form, as the ids of entries and of jobs have, else what is left of it and a hash
-// that keeps it distinct.
-func numberFor(request string) tasks.Number {
-	const most, hashed = 62, 12
-	clean := strings.Map(func(c rune) rune {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-			return c
-		}
-		return '-'
-	}, request)
-	if clean != request || clean == "" || len(clean) > most {
-		sum := sha256.Sum256([]byte(request))
-		clean = clean[:min(len(clean), most-hashed-1)] + "-" + hex.EncodeToString(sum[:])[:hashed]
-	}
-	return tasks.Number("AC" + clean)
 }
 
 // keyOf is the number that a bad request names, empty if none can be made out.
@@ -359,15 +341,7 @@ func (d *dispatcher) enlist(ctx context.Context, r tasks.Request, deadline time.
 	if r.Hosts == nil {
 		err = view.Each(ctx, write)
 	} else {
-		for hosts := range slices.Chunk(r.Hosts, tasks.Chunk) {
-			var list []tasks.Presence
-			if list, err = view.Locate(ctx, hosts); err != nil {
-				break
-			}
-			if err = write(list); err != nil {
-				break
-			}
-		}
+		err = view.LocateAll(ctx, r.Hosts, write)
 	}
 	if errors.Is(err, errTakenOver) {
 		return nil, nil

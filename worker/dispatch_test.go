@@ -41,30 +41,6 @@ func (c *counter) of(t netip.AddrPort) int {
 	return c.sent[t]
 }
 
-func TestNumberFor(t *testing.T) {
-	t.Parallel()
-	seen := map[tasks.Number]string{}
-	for _, id := range []string{
-		"1763840000000-0", "0b6cb5a1-7e2b-4c9f-9a53-2a1b6f1c9d10", "a.b_c", "a b", "a\tb", "a/b", "", "é", "\xff", "\xfe", "{x}", "--",
-		strings.Repeat("x", 62), strings.Repeat("x", 63), strings.Repeat("x", 64), strings.Repeat("é", 500),
-	} {
-		n := numberFor(id)
-		if _, err := tasks.ParseNumber(string(n)); err != nil {
-			t.Errorf("%q: %v", id, err)
-		}
-		if other, taken := seen[n]; taken {
-			t.Errorf("%q and %q both are %s", id, other, n)
-		}
-		seen[n] = id
-		if n != numberFor(id) {
-			t.Errorf("%q has two numbers", id)
-		}
-	}
-	if n := numberFor("1763840000000-0"); n != "AC1763840000000-0" {
-		t.Errorf("an entry's number is %s", n)
-	}
-}
-
 // Without a key the number comes from the entry's id.
 func TestNumberFromEntry(t *testing.T) {
 	t.Parallel()

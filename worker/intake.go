@@ -85,9 +85,13 @@ func newIntake(cfg Config, away *outage) *intake {
 	}
 }
 
-// run works until ctx ends.
-func (in *intake) run(ctx context.Context) {
+// run works until ctx ends, or round, which is called each time, fails.
+func (in *intake) run(ctx context.Context, round func() error) error {
+	in.joined = false // the run before may have failed anywhere
 	for ctx.Err() == nil {
+		if err := round(); err != nil {
+			return err
+		}
 		if err := in.round(ctx); err != nil {
 			// Redis may have been emptied, and a reply with entries may have been lost.
 			in.joined = false
@@ -101,6 +105,7 @@ func (in *intake) run(ctx context.Context) {
 		in.outage.over()
 	}
 	in.leave(context.WithoutCancel(ctx))
+	return nil
 }
 
 // round takes up what there is, or waits for it a second.

@@ -87,9 +87,13 @@ func (j *jobs) release(ctx context.Context, job string) {
 	}
 }
 
-// renew says again what is worked on here, until ctx ends.
-func (j *jobs) renew(ctx context.Context) {
+// renew says again what is worked on here, until ctx ends or round, which is called each
+// time, fails.
+func (j *jobs) renew(ctx context.Context, round func() error) error {
 	for ctx.Err() == nil {
+		if err := round(); err != nil {
+			return err
+		}
 		j.mu.Lock()
 		held := slices.Collect(maps.Keys(j.running))
 		j.mu.Unlock()
@@ -98,12 +102,17 @@ func (j *jobs) renew(ctx context.Context) {
 		}
 		pause(ctx, jobRenew)
 	}
+	return nil
 }
 
-// watch gives jobs of dead workers back to the queue, until ctx ends.
-func (j *jobs) watch(ctx context.Context) {
+// watch gives jobs of dead workers back to the queue, until ctx ends or round, which is
+// called each time, fails.
+func (j *jobs) watch(ctx context.Context, round func() error) error {
 	var since time.Time // of the first answer after the last failure
 	for ctx.Err() == nil {
+		if err := round(); err != nil {
+			return err
+		}
 		if err := j.look(ctx, !since.IsZero() && time.Since(since) >= jobsCalm); err != nil {
 			since = time.Time{}
 			j.away.failed(ctx, err)
@@ -115,6 +124,7 @@ func (j *jobs) watch(ctx context.Context) {
 		}
 		pause(ctx, jobsEvery)
 	}
+	return nil
 }
 
 // look notes jobs of which nobody says that he works on them; if may is true it gives

@@ -150,7 +150,7 @@ func TestLongJobIsHeld(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		j.renew(ctx)
+		_ = j.renew(ctx, always)
 	}()
 	redistest.Eventually(t, "it is renewed", func() bool {
 		score, _ := f.rdb.ZScore(t.Context(), tasks.KeyJobs, "r1").Result()

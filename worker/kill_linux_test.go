@@ -61,9 +61,10 @@ func victim() {
 }
 
 // TestWorkerKilledAtEachStep has a worker killed at each step of a job in turn, with
-// another one alive. The dispatch goes on within 5 s and is done within 20 s.
+// another one alive. The dispatch goes on within 5 s and is done within 20 s. These are
+// times that users are promised, so it does not run beside other tests of the package, nor
+// slows them down.
 func TestWorkerKilledAtEachStep(t *testing.T) {
-	t.Parallel()
 	redistest.NeedReal(t)
 	k := newKilling(t)
 	for _, s := range []struct {

@@ -123,6 +123,10 @@ func TestBadRequests(t *testing.T) {
 		}
 	}
 	f.drained()
+	// A worker may have noted a job as active just before it ended; that note goes soon.
+	redistest.Eventually(t, "no job is noted any more", func() bool {
+		return f.rdb.Exists(t.Context(), tasks.KeyJobs).Val() == 0
+	})
 	f.onlyKeys()
 	if n := len(f.events("request.rejected")); n != len(cases) {
 		t.Errorf("%d events of %d requests", n, len(cases))

@@ -9,9 +9,13 @@ import (
 )
 
 // sweep takes the hosts of dead listeners off the roll until ctx ends, so that a
-// fleet whose only listener has died is not believed to be online.
-func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper, away *outage) {
+// fleet whose only listener has died is not believed to be online. It ends too if round,
+// which is called each time, fails.
+func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper, away *outage, round func() error) error {
 	for ctx.Err() == nil {
+		if err := round(); err != nil {
+			return err
+		}
 		swept, err := sweeper.Sweep(ctx)
 		if err != nil {
 			away.failed(ctx, err)
@@ -23,4 +27,5 @@ func sweep(ctx context.Context, log logrus.FieldLogger, sweeper *tasks.Sweeper, 
 		}
 		pause(ctx, tasks.SweepEvery)
 	}
+	return nil
 }

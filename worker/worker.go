@@ -44,6 +44,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -75,8 +76,8 @@ type Config struct {
 	//	50ms                       70 ms                      20 scripts/s
 	//
 	// A script is an EVALSHA of some 35 µs that makes two calls; INFO commandstats
-	// counts all three, 280 calls/s at 10ms. All else that an idle worker asks is 6
-	// commands a second. BenchmarkIdleStart measures both.
+	// counts all three, 280 calls/s at 10ms. All else that an idle worker asks is some
+	// 70 calls a second, most of them for its agendas. BenchmarkIdleStart measures both.
 	PollInterval time.Duration
 
 	Keep    time.Duration // how long a set stays after its deadline; 0 means 7 days
@@ -102,7 +103,12 @@ type Config struct {
 // one Redis.
 type Worker struct {
 	cfg   Config
+	again supervise.Pace // of services that failed
+
 	after func(step string) error // as of dispatcher; only tests set it
+	// fault is called when a service goes round, with its name; an error or a panic is
+	// the service's. Only tests set it.
+	fault func(service string) error
 }
 
 // New returns a Worker. It touches neither Redis nor the network.
@@ -159,7 +165,8 @@ func New(cfg Config) (*Worker, error) {
 
 // Run works until ctx ends and then returns nil. Jobs under way then have 8 seconds
 // to finish; what is not finished by then goes back to the queue. While Redis is
-// away Run goes on trying. The error is that of the UDP socket.
+// away Run goes on trying. What fails inside is started again; an error says what can't
+// be kept up, or is that of the UDP socket.
 func (w *Worker) Run(ctx context.Context) error {
 	socket, err := openSocket()
 	if err != nil {
@@ -183,46 +190,93 @@ func (w *Worker) Run(ctx context.Context) error {
 	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
 
-	// The jobs' context outlives ctx, so that they may finish.
-	jobs, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	var handlers sync.WaitGroup
-	server := asynq.NewServerFromRedisClient(patient{w.cfg.Redis}, w.serverConfig(jobs, d, in.outage))
-	err = server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-		handlers.Add(1)
-		defer handlers.Done()
-		if err := d.done("taken"); err != nil {
+	services := supervise.New(w.cfg.Log, w.again)
+	loops := services.Group(ctx)
+	w.keepUp(loops, "requests", in.run)
+	w.keepUp(loops, "deadlines", end.run)
+	w.keepUp(loops, "due", due.run)
+	w.keepUp(loops, "arrived", arrived.run)
+	w.keepUp(loops, "jobs", held.watch)
+	away := all.part("sweep")
+	w.keepUp(loops, "sweep", func(ctx context.Context, round func() error) error {
+		return sweep(ctx, w.cfg.Log, sweeper, away, round)
+	})
+	// The jobs outlive ctx, so that they may finish.
+	lasting := context.WithoutCancel(ctx)
+	jobs, cancel := context.WithCancel(lasting)
+	renewing := services.Group(lasting)
+	w.keepUp(renewing, "holding", held.renew)
+	queue := services.Group(lasting)
+	h := &handler{d: d, held: held}
+	w.keepUp(queue, "queue", func(ctx context.Context, round func() error) error {
+		server := asynq.NewServerFromRedisClient(patient{w.cfg.Redis}, w.serverConfig(jobs, d, in.outage))
+		if err := server.Start(h); err != nil {
+			return err
+		}
+		defer server.Shutdown()
+		if err := round(); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	})
+
+	select {
+	case <-ctx.Done():
+	case <-services.Failed():
+	}
+	loops.Stop()
+	queue.Stop()
+	// The queue waits for no handler whose job it has given back or given up.
+	cancel()
+	h.running.Wait()
+	renewing.Stop()
+	if err := services.Err(); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	return nil
+}
+
+// keepUp starts a service, which is given what to call when it goes round: a test may
+// have it fail there.
+func (w *Worker) keepUp(in *supervise.Group, name string, run func(context.Context, func() error) error) {
+	round := func() error {
+		if w.fault == nil {
+			return nil
+		}
+		return w.fault(name)
+	}
+	in.Go(name, func(ctx context.Context) error { return run(ctx, round) })
+}
+
+// handler is what the job queue's library runs jobs with.
+type handler struct {
+	d       *dispatcher
+	held    *jobs
+	running sync.WaitGroup
+}
+
+// ProcessTask implements asynq.Handler. A panic is an error like others: the library
+// would log the whole stack.
+func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	h.running.Add(1)
+	defer h.running.Done()
+	err := supervise.Safely(func() error {
+		if err := h.d.done("taken"); err != nil {
 			return &setback{err}
 		}
 		id, _ := asynq.GetTaskID(ctx)
-		release, err := held.hold(ctx, id)
+		release, err := h.held.hold(ctx, id)
 		if err != nil {
 			return &setback{err}
 		}
 		defer release()
-		return d.ProcessTask(ctx, t)
-	}))
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
+		return h.d.ProcessTask(ctx, t)
+	})
+	if panicked, ok := err.(*supervise.Panic); ok {
+		return &setback{panicked}
 	}
-
-	var loops sync.WaitGroup
-	loops.Go(func() { in.run(ctx) })
-	loops.Go(func() { end.run(ctx) })
-	loops.Go(func() { due.run(ctx) })
-	loops.Go(func() { arrived.run(ctx) })
-	loops.Go(func() { held.watch(ctx) })
-	loops.Go(func() { sweep(ctx, w.cfg.Log, sweeper, all.part("sweep")) })
-	var renewing sync.WaitGroup
-	renewing.Go(func() { held.renew(jobs) })
-	defer renewing.Wait()
-	defer cancel()
-	loops.Wait()
-	server.Shutdown()
-	// The queue waits for no handler whose job it has given back or given up.
-	cancel()
-	handlers.Wait()
-	return nil
+	return err
 }
 
 func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {

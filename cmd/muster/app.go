@@ -30,7 +30,7 @@ type app struct {
 }
 
 // run is the whole program but for signals and the exit. An error becomes one line on
-// stderr here and nowhere else.
+// stderr here; only the console says the errors of its lines itself.
 //
 // hangup has SIGHUP sent to a channel until done is called; without it, it ends the
 // process. It may be nil.
@@ -51,11 +51,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = failf(statusFailure, "interrupted")
 		}
 	}
+	return int(a.complain(err))
+}
+
+// complain says what is wrong, as one line, if there is something to say, and returns
+// the status that it comes to.
+func (a *app) complain(err error) status {
 	s, text := read(err)
 	if text != "" {
-		fmt.Fprintf(stderr, "muster: %s\n", visible(strings.ReplaceAll(text, "\n", "; ")))
+		fmt.Fprintf(a.stderr, "muster: %s\n", visible(strings.ReplaceAll(text, "\n", "; ")))
 	}
-	return int(s)
+	return s
 }
 
 func (a *app) run(ctx context.Context, args []string) error {
@@ -77,7 +83,7 @@ func (a *app) commands() *cli.App {
 	verbs := []*cli.Command{
 		a.upVerb(), a.demoVerb(),
 		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
-		a.dispatchVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
+		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
 		a.configVerb(), a.versionVerb(), a.helpVerb(),
 	}
 	for _, v := range verbs {

@@ -71,6 +71,9 @@ func (a *app) dispatch(c *cli.Context) error {
 			return err
 		}
 	}
+	if err := a.sayAbsent(c, rdb, r); err != nil {
+		return err
+	}
 	d := newDelivery(rdb, log, a.printer(c))
 	if d.wait = c.Bool("wait"); d.wait && isTerminal(a.stderr) && os.Getenv("TERM") != "dumb" {
 		d.bar = a.stderr
@@ -113,6 +116,27 @@ func (a *app) confirm(ctx context.Context, rdb redis.UniversalClient) error {
 	return failf(statusRefused, "not confirmed, nothing was dispatched")
 }
 
+// sayAbsent says who the request will not reach, before it is sent. With --json the
+// objects of the hosts say it afterwards.
+func (a *app) sayAbsent(c *cli.Context, rdb redis.UniversalClient, r tasks.Request) error {
+	if c.Bool("json") {
+		return nil
+	}
+	absence, err := tasks.NewRoll(rdb).Absence(c.Context, r.Hosts)
+	if err != nil {
+		return err
+	}
+	switch {
+	case absence.Nobody:
+		fmt.Fprintln(a.stderr, "no host is online")
+	case len(absence.Offline) > 0 && r.Offline == tasks.OfflineWait:
+		fmt.Fprintln(a.stderr, "offline, waited for:", someOf(absence.Offline))
+	case len(absence.Offline) > 0:
+		fmt.Fprintln(a.stderr, "offline:", someOf(absence.Offline))
+	}
+	return nil
+}
+
 // delivery is one request on its way, as the one who made it sees it.
 type delivery struct {
 	rdb   redis.UniversalClient
@@ -135,16 +159,10 @@ func newDelivery(rdb redis.UniversalClient, log logrus.FieldLogger, out *printer
 // run hands the request over, follows it as far as is asked, prints what became of it
 // and returns the verdict.
 func (d *delivery) run(ctx context.Context, r tasks.Request) error {
-	after, err := tasks.LastEvent(ctx, d.rdb)
-	if err != nil {
+	d.follow = follower{rdb: d.rdb, store: d.store, log: d.log}
+	if err := d.follow.submit(ctx, r); err != nil {
 		return err
 	}
-	request, err := tasks.NewClient(d.rdb).Submit(ctx, r)
-	if err != nil {
-		return err
-	}
-	d.follow = follower{rdb: d.rdb, store: d.store, log: d.log, request: request, number: r.Key, after: after}
-
 	watched, stop := ctx, func() {}
 	if d.patience > 0 {
 		watched, stop = context.WithTimeout(ctx, d.patience)
@@ -192,14 +210,7 @@ func (d *delivery) stopped(ctx context.Context) error {
 			}
 		}
 	}
-	n, f := d.follow.number, &d.follow
-	switch {
-	case !f.accepted:
-		return failf(statusTime, "%s: no worker has taken the request yet; it stays in the queue as %s", why, f.request)
-	case !f.sent:
-		return failf(statusTime, "%s: %s is not sent yet (muster status %s)", why, n, n)
-	}
-	return failf(statusTime, "%s: %s goes on (muster status %s)", why, n, n)
+	return d.follow.left(why, fmt.Sprintf("muster status %s", d.follow.number))
 }
 
 // reportSent prints what is known once the set is sent: to how many hosts, and which

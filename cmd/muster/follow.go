@@ -28,8 +28,30 @@ type follower struct {
 	away     bool // Redis does not answer
 }
 
+// submit asks for a dispatch of r, which is then followed.
+func (f *follower) submit(ctx context.Context, r tasks.Request) (err error) {
+	if f.after, err = tasks.LastEvent(ctx, f.rdb); err != nil {
+		return err
+	}
+	f.number = r.Key
+	f.request, err = tasks.NewClient(f.rdb).Submit(ctx, r)
+	return err
+}
+
+// left is the error of one who waits no longer: why, how far the dispatch was, and
+// where to look, since it goes on.
+func (f *follower) left(why, look string) error {
+	switch {
+	case !f.accepted:
+		return failf(statusTime, "%s: no worker has taken the request yet; it stays in the queue as %s", why, f.request)
+	case !f.sent:
+		return failf(statusTime, "%s: %s is not sent yet (%s)", why, f.number, look)
+	}
+	return failf(statusTime, "%s: %s goes on (%s)", why, f.number, look)
+}
+
 // untilSent returns the ledger once the task number is on its way. The error says
-// that the request was rejected, or it is ctx's.
+// that the request was rejected or the set is gone, or it is ctx's.
 func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
 	for ctx.Err() == nil {
 		page, err := tasks.Events(ctx, f.rdb, f.after, eventsPage, ledgerPoll)
@@ -50,6 +72,9 @@ func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
 			continue
 		}
 		l, err := f.store.Ledger(ctx, f.number)
+		if errors.Is(err, tasks.ErrNotFound) && f.accepted {
+			return tasks.Ledger{}, f.gone(ctx) // it was written before it was accepted
+		}
 		if errors.Is(err, tasks.ErrNotFound) || err == nil && l.Request != f.request {
 			continue // not written yet, or about to be rejected
 		}
@@ -98,13 +123,19 @@ func (f *follower) untilClosed(ctx context.Context, l tasks.Ledger, show func(ta
 		}
 		now, err := f.store.Ledger(ctx, f.number)
 		if errors.Is(err, tasks.ErrNotFound) || err == nil && now.Request != f.request {
-			return l, failf(statusFailure, "%s is gone: Redis has lost it", f.number)
+			return l, f.gone(ctx)
 		}
 		if f.answered(ctx, err) {
 			l = now
 		}
 	}
 	return l, nil
+}
+
+// gone is the error of a set that was there.
+func (f *follower) gone(ctx context.Context) error {
+	f.answered(ctx, nil)
+	return failf(statusFailure, "%s is gone: Redis has lost it", f.number)
 }
 
 // answered reports whether Redis did. Where it did not, a while has passed when

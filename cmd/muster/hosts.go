@@ -51,15 +51,19 @@ func (a *app) hosts(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	view, err := tasks.NewRoll(rdb).View(c.Context)
+	return a.showHosts(c.Context, rdb, names, a.printer(c))
+}
+
+// showHosts prints who is online, or of each named host whether it is.
+func (a *app) showHosts(ctx context.Context, rdb redis.UniversalClient, names []string, p *printer) error {
+	view, err := tasks.NewRoll(rdb).View(ctx)
 	if err != nil {
 		return err
 	}
-	p := a.printer(c)
 	if len(names) > 0 {
-		return a.namedHosts(c.Context, rdb, view, names, p)
+		return a.namedHosts(ctx, rdb, view, names, p)
 	}
-	hosts, err := everyHost(c.Context, rdb, view)
+	hosts, err := everyHost(ctx, rdb, view)
 	if err != nil {
 		return err
 	}
@@ -74,16 +78,13 @@ func (a *app) hosts(c *cli.Context) error {
 func (a *app) namedHosts(ctx context.Context, rdb redis.UniversalClient, view *tasks.View, names []string, p *printer) error {
 	var hosts []onlineHost
 	s := statusOK
-	for part := range slices.Chunk(unique(names), tasks.Chunk) {
-		found, err := view.Locate(ctx, part)
-		if err != nil {
-			return err
-		}
+	err := view.LocateAll(ctx, unique(names), func(found []tasks.Presence) error {
 		page, err := withInfo(ctx, rdb, found)
-		if err != nil {
-			return err
-		}
 		hosts = append(hosts, page...)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	for _, h := range hosts {
 		if !h.Online {

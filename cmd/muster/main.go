@@ -14,9 +14,20 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, hangup))
+	ctx, end := context.WithCancel(context.Background())
+	signals, ctrlC := make(chan os.Signal, 1), &interrupts{}
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // as long as the process
+		for s := range signals {
+			if s == os.Interrupt && ctrlC.take() {
+				continue
+			}
+			signal.Stop(signals) // a second signal ends the process at once
+			end()
+			return
+		}
+	}()
+	os.Exit(run(withInterrupts(ctx, ctrlC), os.Args, os.Stdin, os.Stdout, os.Stderr, hangup))
 }
 
 // hangup has SIGHUP sent to a channel until done is called.

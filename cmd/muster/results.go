@@ -52,17 +52,22 @@ func (a *app) results(c *cli.Context) error {
 		return err
 	}
 	defer done()
+	return a.printer(c).results(c.Context, rdb, n, host)
+}
+
+// results prints how the commands of a set ended, with a host only its own.
+func (p *printer) results(ctx context.Context, rdb redis.UniversalClient, n tasks.Number, host string) error {
 	store := tasks.NewStore(rdb, tasks.StoreConfig{})
-	if _, err := store.Ledger(c.Context, n); err != nil {
+	if _, err := store.Ledger(ctx, n); err != nil {
 		return err
 	}
 	if host != "" {
-		if err := inSet(c.Context, rdb, n, host); err != nil {
+		if err := inSet(ctx, rdb, n, host); err != nil {
 			return err
 		}
 	}
-	p, s := a.printer(c), statusOK
-	err = store.Results(c.Context, n, host, func(r tasks.Result) error {
+	s := statusOK
+	err := store.Results(ctx, n, host, func(r tasks.Result) error {
 		if r.ExitCode != 0 || r.Error != "" {
 			s = statusCommand
 		}
@@ -106,6 +111,11 @@ func (p *printer) result(n tasks.Number, r tasks.Result) {
 	if r.Error != "" {
 		p.say("  %s", p.paint(red, "error: "+visible(r.Error)))
 	}
+	p.outputs(r)
+}
+
+// outputs prints what a command has written, and what is missing of it.
+func (p *printer) outputs(r tasks.Result) {
 	p.output("|", r.Stdout)
 	p.output(p.paint(red, "!"), r.Stderr)
 	if r.Truncated {

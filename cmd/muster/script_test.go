@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +67,12 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			env.Setenv("REDIS_URL", s.URL) // for scripts that set the other one
 			env.Setenv("REDIS_ADDR", s.Addr)
 			env.Setenv("ESC", "\x1b")
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state")) // of the console's history
+			examples, err := filepath.Abs(filepath.Join("..", "..", "scripts", "examples"))
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process ends a second later
 			env.Values[redisValue] = s
 			env.Values[processesValue] = map[string]*process{}
@@ -75,7 +82,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"exits": exits, "wrong": wrong, "capture": capture, "eventually": eventually, "lines": lines, "jsonlines": jsonLines,
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
-			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty,
+			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort, "dialog": dialog,
 			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb,
 		},
 	})
@@ -176,7 +183,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Args[0] = args[0]
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "GORACE", "GOCOVERDIR",
+		"PATH", "HOME", "TMPDIR", "WORK", "NO_COLOR", "TERM", "MUSTER_REDIS", "MUSTER_LOG_LEVEL", "MUSTER_STATE_DIR", "XDG_STATE_HOME", "GORACE", "GOCOVERDIR",
 	} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
@@ -317,6 +324,14 @@ func startAll(ts *testscript.TestScript, _ bool, _ []string) {
 	start(ts, false, []string{"listener", "muster", "listener", "--bind", "127.0.0.1:0", "--id", "l1"})
 	saw(ts, false, []string{"listener", `addr="?(127\.0\.0\.1:\d+)`, "LISTENER"})
 	start(ts, false, []string{"worker", "muster", "worker"})
+}
+
+// udp-port VAR: a UDP port that nobody has at the moment becomes VAR.
+func udpPort(ts *testscript.TestScript, _ bool, args []string) {
+	conn, err := net.ListenUDP("udp", nil)
+	ts.Check(err)
+	defer conn.Close()
+	ts.Setenv(args[0], strconv.Itoa(conn.LocalAddr().(*net.UDPAddr).Port))
 }
 
 // host ID...: agents, as processes of their own, that are online.

@@ -286,31 +286,11 @@ func nearest(name string, known []string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
 	best, least := "", 3 // two slips at most, and fewer than half of the name
 	for _, k := range known {
-		if d := distance(name, k); d < least && 2*d < len(k) {
+		if d := distance([]rune(name), []rune(k)); d < least && 2*d < len(k) {
 			best, least = k, d
 		}
 	}
 	return best
-}
-
-// distance is how many characters have to be put in, taken out or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := left
-			if a[i] != b[j] {
-				cost = 1 + min(left, row[j], row[j+1])
-			}
-			left, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 // node is a value of a JSON file.

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/musterhq/muster/agent"
 	"github.com/musterhq/muster/internal/embedded"
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/worker"
@@ -50,14 +50,14 @@ type system struct {
 	moved    []string // what was not where it was to be
 	rdb      redis.UniversalClient
 
-	undo   []func()   // what ends its parts, the last one first
-	failed chan error // the first error of a part, or what it says of a part that just ended
+	undo     []func() // what ends its parts, the last one first
+	services *supervise.Supervisor
 }
 
 // startSystem starts the parts: Redis, listener, worker, agents. Each ends before what
 // it needs does, in stop.
 func startSystem(ctx context.Context, cfg systemConfig) (*system, error) {
-	s := &system{failed: make(chan error, 1)}
+	s := &system{services: supervise.New(cfg.log, supervise.Pace{})}
 	if err := s.startParts(ctx, cfg); err != nil {
 		s.stop()
 		return nil, err
@@ -82,12 +82,15 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	if err := s.startListener(client, cfg); err != nil {
 		return err
 	}
-	cfg.worker.Redis, cfg.worker.Reader, cfg.worker.Log = s.rdb, client(), cfg.log
-	w, err := worker.New(cfg.worker)
-	if err != nil {
-		return err
-	}
-	s.start("worker", w.Run)
+	wcfg := cfg.worker
+	wcfg.Redis, wcfg.Reader, wcfg.Log = s.rdb, client(), cfg.log
+	s.start("worker", func(ctx context.Context) error {
+		w, err := worker.New(wcfg)
+		if err != nil {
+			return supervise.Final(err)
+		}
+		return w.Run(ctx)
+	})
 	return s.startAgents(cfg)
 }
 
@@ -110,21 +113,30 @@ func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 }
 
 func (s *system) startListener(client func() redis.UniversalClient, cfg systemConfig) error {
-	cfg.listener.Redis, cfg.listener.Subscriber, cfg.listener.Log = s.rdb, client(), cfg.log
-	srv, err := listener.New(cfg.listener)
-	if err != nil {
-		return err
-	}
-	ln, err := net.Listen("tcp", cfg.listener.Bind)
+	lcfg := cfg.listener
+	lcfg.Redis, lcfg.Subscriber, lcfg.Log = s.rdb, client(), cfg.log
+	ln, err := net.Listen("tcp", lcfg.Bind)
 	if taken(err) && !cfg.exact {
-		s.moved = append(s.moved, cfg.listener.Bind+" is taken, so the listener has a free port")
+		s.moved = append(s.moved, lcfg.Bind+" is taken, so the listener has a free port")
 		ln, err = net.Listen("tcp", freePort)
 	}
 	if err != nil {
 		return err
 	}
 	s.addr = ln.Addr().String()
-	s.start("listener", func(ctx context.Context) error { return srv.Serve(ctx, ln) })
+	s.start("listener", func(ctx context.Context) error {
+		srv, err := listener.New(lcfg)
+		if err != nil {
+			return supervise.Final(err)
+		}
+		if ln == nil { // it was started before
+			if ln, err = net.Listen("tcp", s.addr); err != nil {
+				return err
+			}
+		}
+		defer func() { ln = nil }() // Serve closes it
+		return srv.Serve(ctx, ln)
+	})
 	return nil
 }
 
@@ -146,48 +158,38 @@ func (s *system) startAgents(cfg systemConfig) error {
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	near := netip.AddrPortFrom(ip, server.Port()).String()
-	var run []func(context.Context) error
+	agents := s.services.Group(context.Background())
+	s.undo = append(s.undo, agents.Stop)
 	for i := range cfg.agents {
 		id := fmt.Sprintf("local-%d", i+1)
-		host, err := agent.New(agent.Config{
+		acfg := agent.Config{
 			Servers: []string{near}, ID: id, BindIP: ip,
 			StateDir: filepath.Join(dir, id), Version: version, Tags: cfg.tags, Log: cfg.log,
-		})
+		}
+		host, err := agent.New(acfg)
 		if err != nil {
-			s.start("agents", run...) // those that are made are released by running them
 			return err
 		}
 		s.hosts = append(s.hosts, id)
-		run = append(run, host.Run)
+		agents.Go("agent "+id, func(ctx context.Context) (err error) {
+			if host == nil { // it was started before
+				if host, err = agent.New(acfg); err != nil {
+					return err
+				}
+			}
+			defer func() { host = nil }() // Run releases it
+			return host.Run(ctx)
+		})
 	}
-	s.start("agents", run...)
 	return nil
 }
 
-// start runs a part of the system until stop. A part that ends before that has
-// failed.
-func (s *system) start(name string, run ...func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var parts sync.WaitGroup
-	for _, r := range run {
-		parts.Go(func() {
-			err := r(ctx)
-			if ctx.Err() != nil && err == nil {
-				return
-			}
-			if err == nil {
-				err = fmt.Errorf("%s ended", name)
-			}
-			select {
-			case s.failed <- err:
-			default:
-			}
-		})
-	}
-	s.undo = append(s.undo, func() {
-		cancel()
-		parts.Wait()
-	})
+// start keeps a part of the system up until stop. A part that ends before that is
+// started again, unless it says of itself that it can't stay up.
+func (s *system) start(name string, run func(context.Context) error) {
+	part := s.services.Group(context.Background())
+	part.Go(name, run)
+	s.undo = append(s.undo, part.Stop)
 }
 
 // stop ends the parts, the agents first, so that their last reports still arrive.
@@ -198,15 +200,8 @@ func (s *system) stop() {
 	s.undo = nil
 }
 
-// err is the error of a part that has failed, nil if all are well.
-func (s *system) err() error {
-	select {
-	case err := <-s.failed:
-		return err
-	default:
-		return nil
-	}
-}
+// err is the error of a part that can't stay up, nil if all are well.
+func (s *system) err() error { return s.services.Err() }
 
 // gathered waits until all its agents are online.
 func (s *system) gathered(ctx context.Context) error {

@@ -70,8 +70,8 @@ func (a *app) up(c *cli.Context) error {
 	select {
 	case <-c.Context.Done():
 		return nil
-	case err := <-s.failed:
-		return err
+	case <-s.services.Failed():
+		return s.err()
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // inside is a listener, a worker and a swarm in this process, for what can only be seen
-// from within: goroutines, memory, and when what was sent to a host.
+// from within: goroutines, and what a host was sent when.
 type inside struct {
 	testing.TB
 	rdb   *redis.Client
@@ -26,15 +26,20 @@ type inside struct {
 
 func newInside(t testing.TB, w worker.Config, s swarm.Config) *inside {
 	t.Helper()
-	rs := redistest.OpenReal(t)
-	f := &inside{TB: t, rdb: rs.Client}
-	w.Redis = rs.Client
+	return newInsideOn(t, redistest.OpenReal(t).Client, nil, w, s)
+}
+
+// newInsideOn has the swarm share its connections out among further listeners.
+func newInsideOn(t testing.TB, rdb *redis.Client, further []string, w worker.Config, s swarm.Config) *inside {
+	t.Helper()
+	f := &inside{TB: t, rdb: rdb}
+	w.Redis = rdb
 
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := listener.New(listener.Config{Redis: rs.Client})
+	srv, err := listener.New(listener.Config{Redis: rdb})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +47,7 @@ func newInside(t testing.TB, w worker.Config, s swarm.Config) *inside {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Servers = []string{ln.Addr().String()}
+	s.Servers = append([]string{ln.Addr().String()}, further...)
 	if f.swarm, err = swarm.New(s); err != nil {
 		t.Fatal(err)
 	}

@@ -136,10 +136,8 @@ func (p *Process) signal(s syscall.Signal) error {
 }
 
 // Memory is its resident memory, in bytes.
-func (p *Process) Memory() (int64, error) { return residentMemory(p.Pid()) }
-
-func residentMemory(pid int) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+func (p *Process) Memory() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
 		return 0, err
 	}
@@ -149,5 +147,5 @@ func residentMemory(pid int) (int64, error) {
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+	return 0, fmt.Errorf("no VmRSS of %s", p.Name)
 }

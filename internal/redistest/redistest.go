@@ -118,15 +118,15 @@ func (s *Server) Stop() { s.server.Kill() }
 func (s *Server) Pid() int { return s.server.Pid() }
 
 // Eventually waits until done returns true, asking again every few milliseconds, and
-// fails the test with what after 10 seconds.
+// fails the test with what after 30 seconds.
 func Eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
 		if done() {
 			return
 		}
 	}
-	t.Fatalf("not within 10 s: %s", what)
+	t.Fatalf("not within 30 s: %s", what)
 }

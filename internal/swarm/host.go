@@ -83,7 +83,7 @@ func (h *host) dial(ctx context.Context) error {
 	if old != nil {
 		old.Close()
 	}
-	frames := wire.EncodeFrame(first)
+	frames := h.frame(first)
 	for number := range h.asking {
 		frames = append(frames, wire.EncodeFrame(wire.Lookup{Task: number})...)
 	}
@@ -189,10 +189,27 @@ func (h *host) datagram(number string) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.note(number, func(heard *Heard) { heard.Runs++ })
-		h.write(wire.EncodeFrame(wire.Answer{Task: number, Time: now(), RCC: wire.RCCReceived}))
+		h.write(h.frame(h.oldAnswer(number)))
 		return
 	}
 	h.told(number)
+}
+
+// oldAnswer is what an old client says to a number. The text form has no answers but
+// reports; since nothing is looked up here, this one names no commands.
+func (h *host) oldAnswer(number string) wire.Message {
+	if h.swarm.cfg.Text {
+		return wire.Status{Task: number, Phase: wire.PhaseReceived, Lists: true}
+	}
+	return wire.Answer{Task: number, Time: now(), RCC: wire.RCCReceived}
+}
+
+// frame is the frame of a message in the form that the host speaks.
+func (h *host) frame(m wire.Message) []byte {
+	if body, ok := wire.EncodeText(m); ok && h.swarm.cfg.Text {
+		return wire.AppendFrame(nil, body)
+	}
+	return wire.EncodeFrame(m)
 }
 
 func (h *host) pushed(number string) {
@@ -225,7 +242,7 @@ func (h *host) told(number string) {
 func (h *host) beat() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	frames := wire.EncodeFrame(wire.Heartbeat{})
+	frames := h.frame(wire.Heartbeat{})
 	for number, asked := range h.asking {
 		if time.Since(asked) >= askAgain {
 			h.asking[number] = time.Now()

@@ -29,6 +29,7 @@ type Config struct {
 	Name      string        // what ids begin with; "" means swarm
 	Heartbeat time.Duration // between two of one host; 0 means 5s
 	Old       bool          // old clients; else agents
+	Text      bool          // with Old: they speak the text form
 	UDPPort   int           // 0 means any free one; old clients want 6655
 	Dialing   int           // connections that are being made at once; 0 means 64
 	Return    bool          // who loses its connection comes back
@@ -116,6 +117,9 @@ func New(cfg Config) (*Swarm, error) {
 	}
 	if cfg.Dialing <= 0 {
 		cfg.Dialing = 64
+	}
+	if cfg.Text && !cfg.Old {
+		return nil, fmt.Errorf("swarm: agents do not speak the text form")
 	}
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{Port: cfg.UDPPort})
 	if err != nil {

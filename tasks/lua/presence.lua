@@ -140,6 +140,8 @@ local function off(host)
   local other = not is_agent(client[host]) and other_with(host)
   if other then
     place[host] = string.gsub(place[host], '@[^@]*$', '') .. '@' .. other
+    -- Its client there may be of the other form: that listener says so.
+    redis.call('PUBLISH', '{muster}:to:' .. other, host)
     return reply('kept')
   end
   place[host], client[host] = false, false

@@ -1,0 +1,99 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// dialog STATUS FILE program args: the program has a terminal, on which what FILE says
+// goes on, and ends with that status. Its lines are "type TEXT", with Go's escapes, and
+// "see REGEXP": it appears behind what was seen before, within 20 seconds.
+func dialog(ts *testscript.TestScript, _ bool, args []string) {
+	cmd := command(ts, args[2:])
+	if !slices.ContainsFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "TERM=") }) {
+		cmd.Env = append(cmd.Env, "TERM=xterm")
+	}
+	master, err := startOnTerminal(cmd)
+	ts.Check(err)
+	defer master.Close()
+	var s screen
+	var reading sync.WaitGroup
+	reading.Go(func() { io.Copy(&s, master) }) // until nobody has the other side, an error here
+	defer reading.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() { ts.Logf("[terminal]\n%q", s.all()) }()
+	failed := true
+	defer func() {
+		if failed {
+			cmd.Process.Kill()
+		}
+	}()
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		switch word {
+		case "type":
+			text, err := strconv.Unquote(`"` + strings.ReplaceAll(rest, `"`, `\"`) + `"`)
+			ts.Check(err)
+			_, err = io.WriteString(master, text)
+			ts.Check(err)
+		case "see":
+			pattern := regexp.MustCompile(rest)
+			poll(ts, fmt.Sprintf("never seen: %s in %q", rest, s.all()), func() bool { return s.seen(pattern) })
+		default:
+			ts.Fatalf("%q", line)
+		}
+	}
+	select {
+	case err := <-ended:
+		failed = false
+		if got := exitStatus(ts, err); strconv.Itoa(got) != args[0] {
+			ts.Fatalf("exit status %d, want %s", got, args[0])
+		}
+	case <-time.After(15 * time.Second):
+		ts.Fatalf("it does not end")
+	}
+	reading.Wait()
+	fmt.Fprint(ts.Stdout(), s.all())
+}
+
+// screen is what has appeared on a terminal.
+type screen struct {
+	mu   sync.Mutex
+	text []byte
+	from int // behind what was seen
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, b...)
+	return len(b), nil
+}
+
+func (s *screen) seen(pattern *regexp.Regexp) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := pattern.FindIndex(s.text[s.from:])
+	if at != nil {
+		s.from += at[1]
+	}
+	return at != nil
+}
+
+func (s *screen) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(bytes.Clone(s.text))
+}
