@@ -95,4 +95,7 @@ func writeWhole(path string, b []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-func (s *stateDir) close() error { return s.lock.Close() }
+// close lets go of the directory at once. To close the file alone would leave it taken
+// for a moment, where another goroutine is just starting a process: that has a copy of
+// the file until its program is loaded.
+func (s *stateDir) close() error { return errors.Join(unlockFile(s.lock), s.lock.Close()) }

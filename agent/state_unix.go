@@ -22,6 +22,9 @@ func lockFile(f *os.File) error {
 	}
 }
 
+// unlockFile lets go of f, also where a copy of it is open elsewhere.
+func unlockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 // syncDir makes what was renamed in dir last over a power cut.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -18,5 +18,10 @@ func lockFile(f *os.File) error {
 		&windows.Overlapped{Offset: far})
 }
 
+// unlockFile lets go of f.
+func unlockFile(f *os.File) error {
+	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, &windows.Overlapped{Offset: 1 << 30})
+}
+
 // syncDir does nothing: Windows journals renames by itself.
 func syncDir(string) error { return nil }
