@@ -155,6 +155,7 @@ func (s *Swarm) Run(ctx context.Context, ready func()) error {
 		ready()
 	}
 	<-ctx.Done()
+	s.udp.Close() // ends receive, also where the AfterFunc is stopped before it began
 	s.hangUp()
 	return nil
 }
