@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -37,7 +38,7 @@ type app struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, hangup func() (<-chan os.Signal, func())) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
-			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible(fmt.Sprint(r)))
+			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible.Line(fmt.Sprint(r)))
 			code = int(statusFailure)
 		}
 	}()
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (a *app) complain(err error) status {
 	s, text := read(err)
 	if text != "" {
-		fmt.Fprintf(a.stderr, "muster: %s\n", visible(strings.ReplaceAll(text, "\n", "; ")))
+		fmt.Fprintf(a.stderr, "muster: %s\n", visible.Line(strings.ReplaceAll(text, "\n", "; ")))
 	}
 	return s
 }

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 const (
@@ -257,7 +259,7 @@ func unknownGroup(name string) error {
 
 func unknownSetting(group, name string) error {
 	shown := group + "." + name
-	if name == "" || len(name) > 60 || !plain(name) {
+	if name == "" || len(name) > 60 || !visible.Plain(name) {
 		shown = group + "." + clipped(name)
 	}
 	text := wrongf("%s: there is no such setting", shown)
