@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		switch a.verb {
-		case "up", "listener", "worker", "agent", "events":
+		case "up", "listener", "worker", "agent", "dashboard", "events":
 			err = nil // to be ended by a signal is their good end, also while they start
 		default:
 			err = failf(statusFailure, "interrupted")
@@ -83,7 +83,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 func (a *app) commands() *cli.App {
 	verbs := []*cli.Command{
 		a.upVerb(), a.demoVerb(),
-		a.listenerVerb(), a.workerVerb(), a.agentVerb(),
+		a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb(),
 		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
 		a.configVerb(), a.versionVerb(), a.helpVerb(),
 	}
