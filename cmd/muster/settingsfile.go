@@ -278,21 +278,6 @@ func unknownSetting(group, name string) error {
 	return wrongf("%w; those of %s are %s", text, group, strings.Join(names, ", "))
 }
 
-// nearest is the name that somebody may have meant, empty if none is near.
-func nearest(name string, known []string) string {
-	if len(name) > 100 {
-		return ""
-	}
-	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
-	best, least := "", 3 // two slips at most, and fewer than half of the name
-	for _, k := range known {
-		if d := distance([]rune(name), []rune(k)); d < least && 2*d < len(k) {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
 // node is a value of a JSON file.
 type node struct {
 	value   any      // a string, json.Number, bool, or nil for null and for what follows
