@@ -142,6 +142,34 @@ func (v *View) Each(ctx context.Context, visit func([]Presence) error) error {
 	}
 }
 
+// StartingWith returns the ids of the hosts online that begin with prefix, in no order,
+// each once. What is no host id is left out. If ctx ends meanwhile, what was found until
+// then comes with the error.
+func (v *View) StartingWith(ctx context.Context, prefix string) ([]string, error) {
+	if prefix != "" && !ValidHost(prefix) {
+		return nil, nil
+	}
+	const many = 5000 // names are short, and somebody waits for them
+	var names []string
+	var cursor uint64
+	seen := map[string]bool{}
+	for {
+		page, next, err := v.rdb.HScan(ctx, KeyOnline, cursor, prefix+"*", many).Result()
+		if err != nil {
+			return names, fmt.Errorf("who is online: %w", err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			if host := page[i]; !seen[host] && ValidHost(host) && v.presence(host, page[i+1], "").Online {
+				seen[host] = true
+				names = append(names, host)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return names, nil
+		}
+	}
+}
+
 func (v *View) visit(ctx context.Context, pairs []string, visit func([]Presence) error) error {
 	hosts := make([]string, 0, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {

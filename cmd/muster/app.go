@@ -43,6 +43,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, hangup: hangup}
+	if len(args) > 1 && args[1] == completeVerb {
+		a.complete(ctx, args[2:])
+		return int(statusOK)
+	}
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		switch a.verb {
@@ -91,7 +95,7 @@ func (a *app) commands() *cli.App {
 		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb()),
 		of(toUse, a.dispatchVerb(), a.consoleVerb(), a.cancelVerb()),
 		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb()),
-		of(toSet, a.configVerb(), a.versionVerb(), a.helpVerb()),
+		of(toSet, a.configVerb(), a.completionVerb(), a.versionVerb(), a.helpVerb()),
 	)
 	for _, v := range verbs {
 		v.HideHelp, v.HideHelpCommand = true, true // arrange turns --help into the verb help
@@ -112,11 +116,11 @@ func (a *app) commands() *cli.App {
 // is in force.
 func (a *app) checkShared(c *cli.Context) error {
 	a.verb = c.Command.Name
-	if a.verb == "help" {
-		return nil
+	if a.verb == "help" || a.verb == "completion" {
+		return nil // they are needed whatever the settings are
 	}
 	var err error
-	if a.file, err = a.readSettings(c); err != nil {
+	if a.file, err = readSettings(c.String("config"), a.given["config"]); err != nil {
 		return err
 	}
 	for _, s := range append(settingsOf("log"), settingsOf("redis")[0]) {

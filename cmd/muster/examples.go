@@ -74,6 +74,11 @@ func examplesOf(verb string) []example {
 			{"what is in force here, and where it comes from", "muster config"},
 			{"with another file of settings", "muster config --config /etc/muster/muster.json"},
 		},
+		"completion": {
+			{"try it in this bash", "source <(muster completion bash)"},
+			{"in zsh, behind compinit", "source <(muster completion zsh)"},
+			{"for each fish that is started from now on", "muster completion fish > ~/.config/fish/completions/muster.fish"},
+		},
 		"version": {
 			{"for a report of a fault", "muster version --json"},
 		},

@@ -77,7 +77,7 @@ func musterWords(t *testing.T, line string) []string {
 	t.Helper()
 	var words []string
 	word, quoted, begun := "", false, false
-	for _, r := range line + " " {
+	for _, r := range strings.NewReplacer("<(", " ", ")", " ").Replace(line) + " " {
 		switch {
 		case r == '\'':
 			quoted, begun = !quoted, true

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/urfave/cli/v2"
 )
 
 const (
@@ -29,10 +27,10 @@ type settingsFile struct {
 	instructions map[string]string
 }
 
-// readSettings reads the file that --config names, or muster.json where there is one.
-func (a *app) readSettings(c *cli.Context) (settingsFile, error) {
-	path := c.String("config")
-	if path == "" && a.given["config"] {
+// readSettings reads the file that --config names, given or not, or else muster.json where
+// there is one.
+func readSettings(path string, given bool) (settingsFile, error) {
+	if path == "" && given {
 		return settingsFile{}, misuse("--config is empty")
 	}
 	named := path != ""
