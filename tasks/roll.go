@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -79,6 +80,9 @@ func (v *View) Now() time.Time { return v.now }
 
 // Listeners is how many listeners had a running lease.
 func (v *View) Listeners() int { return len(v.live) }
+
+// ListenerIDs are those that had one, in order.
+func (v *View) ListenerIDs() []string { return slices.Sorted(maps.Keys(v.live)) }
 
 // Runs reports whether a listener had a running lease.
 func (v *View) Runs(listener string) bool { return v.live[listener] }

@@ -94,7 +94,7 @@ func (a *app) commands() *cli.App {
 	verbs := slices.Concat(
 		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb()),
 		of(toUse, a.dispatchVerb(), a.consoleVerb(), a.cancelVerb()),
-		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb()),
+		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(), a.doctorVerb()),
 		of(toSet, a.configVerb(), a.completionVerb(), a.versionVerb(), a.helpVerb()),
 	)
 	for _, v := range verbs {

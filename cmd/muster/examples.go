@@ -70,6 +70,11 @@ func examplesOf(verb string) []example {
 		"verify": {
 			{"status 1 if it does not add up", "muster verify AC131"},
 		},
+		"doctor": {
+			{"Redis, listeners, workers, this machine", "muster doctor"},
+			{"does UDP reach these hosts, and do they answer", "muster doctor --host web-1 --host web-2"},
+			{"only what is wrong, for a monitor", "muster doctor --json | jq -c 'select(.result == \"failure\")'"},
+		},
 		"config": {
 			{"what is in force here, and where it comes from", "muster config"},
 			{"with another file of settings", "muster config --config /etc/muster/muster.json"},
