@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -38,7 +39,7 @@ type app struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, hangup func() (<-chan os.Signal, func())) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
-			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible(fmt.Sprint(r)))
+			fmt.Fprintf(stderr, "muster: internal error, please report it: %s\n", visible.Line(fmt.Sprint(r)))
 			code = int(statusFailure)
 		}
 	}()
@@ -50,7 +51,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		switch a.verb {
-		case "up", "listener", "worker", "agent", "events":
+		case "up", "listener", "worker", "agent", "dashboard", "events":
 			err = nil // to be ended by a signal is their good end, also while they start
 		default:
 			err = failf(statusFailure, "interrupted")
@@ -64,7 +65,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (a *app) complain(err error) status {
 	s, text := read(err)
 	if text != "" {
-		fmt.Fprintf(a.stderr, "muster: %s\n", visible(strings.ReplaceAll(text, "\n", "; ")))
+		fmt.Fprintf(a.stderr, "muster: %s\n", visible.Line(strings.ReplaceAll(text, "\n", "; ")))
 	}
 	return s
 }
@@ -92,7 +93,7 @@ func (a *app) commands() *cli.App {
 		return verbs
 	}
 	verbs := slices.Concat(
-		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb()),
+		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb()),
 		of(toUse, a.dispatchVerb(), a.consoleVerb(), a.cancelVerb()),
 		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(), a.doctorVerb()),
 		of(toSet, a.configVerb(), a.completionVerb(), a.versionVerb(), a.helpVerb()),

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 // completeVerb is what the scripts of muster completion call. It is no verb of the
@@ -70,7 +72,7 @@ func (a *app) complete(ctx context.Context, args []string) {
 		case shell == "bash": // it replaces what follows the last character that parts words
 			fmt.Fprintln(a.stdout, c.word[min(cut, len(c.word)):])
 		case c.about != "":
-			fmt.Fprintf(a.stdout, "%s\t%s\n", c.word, visible(c.about))
+			fmt.Fprintf(a.stdout, "%s\t%s\n", c.word, visible.Line(c.about))
 		default:
 			fmt.Fprintln(a.stdout, c.word)
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 func (a *app) configVerb() *cli.Command {
@@ -41,7 +43,7 @@ func (a *app) config(c *cli.Context) error {
 		if f.from == fromDefault {
 			where = string(fromDefault)
 		}
-		rows[i] = []string{visible(f.path()), visible(shown(f.value)), visible(where)}
+		rows[i] = []string{visible.Line(f.path()), visible.Line(shown(f.value)), visible.Line(where)}
 		if p.json {
 			p.object(settingObject{f.group, f.name, written(f.value), f.from, f.where})
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -219,7 +220,7 @@ func (s *session) line(ctx context.Context, text string) error {
 		return nil
 	}
 	if command, ok := s.cfg.instructions[l.command]; ok {
-		s.note("%s stands for: %s", s.out.paint(bold, visible(l.command)), visible(command))
+		s.note("%s stands for: %s", s.out.paint(bold, visible.Line(l.command)), visible.Line(command))
 		l.command = command
 	}
 	r, err := s.cfg.request(l.hosts, l.command).Validate()
@@ -342,7 +343,7 @@ func (s *session) list() {
 				Command string `json:"command"`
 			}{name, s.cfg.instructions[name]})
 		}
-		rows[i] = []string{visible(name), visible(s.cfg.instructions[name])}
+		rows[i] = []string{visible.Line(name), visible.Line(s.cfg.instructions[name])}
 	}
 	s.out.table([]string{"NAME", "COMMAND"}, rows)
 }

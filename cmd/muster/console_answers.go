@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -130,7 +131,7 @@ func (s *session) report(ctx context.Context, l tasks.Ledger, a *answers) error 
 				if state == tasks.Done {
 					what += ", no output reported"
 				}
-				p.say("%s (%d): %s", what, len(names), visible(someOf(names)))
+				p.say("%s (%d): %s", what, len(names), visible.Line(someOf(names)))
 			}
 		}
 	}
@@ -148,7 +149,7 @@ func (p *printer) summary(l tasks.Ledger) {
 		return
 	}
 	_, counts, _ := strings.Cut(p.counts(l), ": ")
-	p.say("%s: %s", p.paint(bold, visible(string(l.Number))), counts)
+	p.say("%s: %s", p.paint(bold, visible.Line(string(l.Number))), counts)
 }
 
 // answers are the results of one dispatch on their way to the terminal: equal ones are
@@ -237,12 +238,12 @@ func (a *answers) printAt(now time.Time, all bool) {
 // else the lines follow, each behind a mark as with the results.
 func (p *printer) group(g *group) {
 	slices.Sort(g.hosts)
-	who := p.paint(bold, visible(someOf(g.hosts)))
+	who := p.paint(bold, visible.Line(someOf(g.hosts)))
 	if len(g.hosts) > 1 {
 		who += fmt.Sprintf(" (%d)", len(g.hosts))
 	}
 	failed := g.exit != 0 || g.err != ""
-	lines := visibleLines(g.stdout)
+	lines := visible.Lines(g.stdout)
 	switch {
 	case !failed && g.stderr == "" && !g.truncated && len(lines) == 0:
 		p.say("%s: %s", who, p.paint(dim, "no output"))
@@ -256,7 +257,7 @@ func (p *printer) group(g *group) {
 		p.say("%s:", who)
 	}
 	if g.err != "" {
-		p.say("  %s", p.paint(red, "error: "+visible(g.err)))
+		p.say("  %s", p.paint(red, "error: "+visible.Line(g.err)))
 	}
 	p.outputs(g.result)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 const (
@@ -95,7 +97,7 @@ func readHistory(path string) (lines []string, whole bool, err error) {
 		return nil, false, err
 	}
 	for i, line := range strings.Split(string(b), "\n") {
-		if cut := i == 0 && from > 0; !cut && line != "" && visible(line) == line {
+		if cut := i == 0 && from > 0; !cut && line != "" && visible.Line(line) == line {
 			lines = append(lines, line)
 		}
 	}

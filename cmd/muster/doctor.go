@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -239,13 +240,13 @@ func (p *printer) finding(f finding) {
 		f.found = f.host + ": " + f.found
 	}
 	if !p.terminal {
-		p.say("%s\t%s\t%s\t%s", f.mark, f.check, visible(f.found), visible(f.do))
+		p.say("%s\t%s\t%s\t%s", f.mark, f.check, visible.Line(f.found), visible.Line(f.do))
 		return
 	}
 	const left = 28
 	colour := map[mark]string{markOK: green, markUnknown: cyan, markWarning: yellow, markFailure: red}[f.mark]
 	head := p.paint(colour, fmt.Sprintf("%-8s", f.mark)) + fmt.Sprintf(" %-*s", left-9, f.check)
-	for _, l := range wrapped(visible(f.found), helpWidth-left) {
+	for _, l := range wrapped(visible.Line(f.found), helpWidth-left) {
 		p.say("%s%s", head, l)
 		head = fmt.Sprintf("%*s", left, "")
 	}
@@ -253,7 +254,7 @@ func (p *printer) finding(f finding) {
 		return
 	}
 	arrow := p.paint(bold, "->")
-	for _, l := range wrapped(visible(f.do), helpWidth-left-3) {
+	for _, l := range wrapped(visible.Line(f.do), helpWidth-left-3) {
 		p.say("%*s%s %s", left, "", arrow, l)
 		arrow = "  "
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -44,7 +45,7 @@ func (d *doctor) lookAtListenerPort(ctx context.Context) finding {
 		return warn("%s is taken, not by a listener of muster", bind).
 			to("if one is to run here, give it another address, --bind; %s shows who has this one", whoHas("tcp", bind))
 	case d.view != nil && !d.view.Runs(id):
-		return warn("the listener %s has %s, and holds no lease in this Redis", visible(id), bind).
+		return warn("the listener %s has %s, and holds no lease in this Redis", visible.Line(id), bind).
 			to("give it the same --redis as muster doctor; its log says whether it reaches it")
 	}
 	return fine("the listener %s has %s", id, bind)
@@ -157,7 +158,8 @@ func (d *doctor) checksOfPages() (all []check) {
 		name := strings.ReplaceAll(strings.TrimSuffix(s.group+"-"+s.name, "_bind"), "-bind", "") + "-port"
 		f, err := d.app.inForce(d.c, s)
 		bind, _ := f.value.(string)
-		if err == nil && (f.from == fromDefault || bind == "") {
+		// MUSTER_BIND is the listener's as well, and more often meant for it.
+		if err == nil && (f.from == fromDefault || bind == "" || f.from == fromEnv && s.flag == "bind") {
 			continue
 		}
 		all = append(all, check{name, false, func(ctx context.Context) finding {

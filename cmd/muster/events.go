@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -166,15 +167,15 @@ func (p *printer) event(e tasks.Event) {
 		p.object(o)
 		return
 	}
-	parts := []string{p.paint(dim, clock(e.Time)), p.paint(bold, visible(e.Type))}
+	parts := []string{p.paint(dim, clock(e.Time)), p.paint(bold, visible.Line(e.Type))}
 	for _, s := range []string{e.Host, string(e.Key)} {
 		if s != "" {
-			parts = append(parts, visible(s))
+			parts = append(parts, visible.Line(s))
 		}
 	}
 	add := func(name, value string) {
 		if value != "" {
-			parts = append(parts, name+"="+visible(value))
+			parts = append(parts, name+"="+visible.Line(value))
 		}
 	}
 	add("request", e.Request)
@@ -193,7 +194,7 @@ func (p *printer) event(e tasks.Event) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		add(visible(name), e.More[name])
+		add(visible.Line(name), e.More[name])
 	}
 	p.say("%s", strings.Join(parts, "  "))
 }

@@ -36,6 +36,10 @@ func examplesOf(verb string) []example {
 			{"with a second listener to go to when the first is away", "muster agent --server 10.0.0.5 --server 10.0.0.6 --id web-1"},
 			{"a second one on the same machine", "muster agent --server 127.0.0.1 --id web-2 --udp-port 0 --state-dir ./web-2"},
 		},
+		"dashboard": {
+			{"on this machine, http://127.0.0.1:8080", "muster dashboard"},
+			{"of another Redis, on another port", "muster dashboard --bind 127.0.0.1:8081 --redis redis://10.0.0.5:6379/0"},
+		},
 		"dispatch": {
 			{"two commands on two hosts, in this order; wait for the end", "muster dispatch --host web-1 --host web-2 --run uptime --run 'df -h /' --wait"},
 			{"every host that is online, commands and their priorities from a file", "muster dispatch --all --yes --commands commands.json"},

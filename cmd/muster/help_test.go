@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 // Each verb has its place in the help, and examples that the parser takes.
@@ -117,7 +119,7 @@ func TestHelpIsNarrow(t *testing.T) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n >= 100 {
 				t.Errorf("%v: %d columns: %s", words, n, line)
 			}
-			if !plain(strings.TrimSuffix(line, "\n")) {
+			if !visible.Plain(strings.TrimSuffix(line, "\n")) {
 				t.Errorf("%v: %q", words, line)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -148,14 +149,14 @@ func (p *printer) online(hosts []onlineHost, named bool) {
 			p.object(onlineObject{h.Host, h.Online, address, h.Listener, client, instance, h.hostname, h.os})
 			continue
 		}
-		row := []string{visible(h.Host)}
+		row := []string{visible.Line(h.Host)}
 		if named && h.Online {
 			row = append(row, p.paint(green, "online"))
 		} else if named {
 			row = append(row, p.paint(yellow, "offline"))
 		}
 		rows = append(rows, append(row,
-			address, visible(h.Listener), visible(client), visible(h.hostname), visible(h.os)))
+			address, visible.Line(h.Listener), visible.Line(client), visible.Line(h.hostname), visible.Line(h.os)))
 	}
 	names := []string{"HOST", "ADDRESS", "LISTENER", "CLIENT", "HOSTNAME", "OS"}
 	if named {

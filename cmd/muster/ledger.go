@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -53,8 +54,8 @@ func (p *printer) head(l tasks.Ledger) {
 		p.object(o)
 		return
 	}
-	p.say("%s  %s  %s", p.paint(bold, visible(string(l.Number))), visible(string(l.Stage)), p.counts(l))
-	p.say("request   %s", visible(l.Request))
+	p.say("%s  %s  %s", p.paint(bold, visible.Line(string(l.Number))), visible.Line(string(l.Stage)), p.counts(l))
+	p.say("request   %s", visible.Line(l.Request))
 	p.say("created   %s", clock(l.Created))
 	p.say("deadline  %s", clock(l.Deadline))
 	if !l.Cancelled.IsZero() {
@@ -93,9 +94,9 @@ func (p *printer) hosts(n tasks.Number, hosts []tasks.HostState, working map[str
 		names = append(names, "WORKING")
 	}
 	for i, h := range hosts {
-		rows[i] = []string{visible(h.Host), p.state(h.State)}
+		rows[i] = []string{visible.Line(h.Host), p.state(h.State)}
 		if len(working) > 0 {
-			rows[i] = append(rows[i], visible(working[h.Host]))
+			rows[i] = append(rows[i], visible.Line(working[h.Host]))
 		}
 	}
 	p.table(names, rows)

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -109,7 +108,7 @@ func (p *printer) state(s tasks.State) string {
 	if colour == "" {
 		colour = cyan
 	}
-	return p.paint(colour, visible(string(s)))
+	return p.paint(colour, visible.Line(string(s)))
 }
 
 // isTerminal reports whether what is written to w, or read from it, is a terminal's.
@@ -123,58 +122,10 @@ func colourful(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// visible returns s as one line that no terminal obeys: whatever is not a printable
-// character (control characters in both ranges, marks that turn the direction of the
-// text, line ends, bytes that are not UTF-8) is shown as an escape.
-func visible(s string) string { return escape(s, "") }
-
-// visibleLines is visible for text of many lines: line ends and tabs stay.
-func visibleLines(s string) []string {
-	s = strings.TrimSuffix(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
-	if s == "" {
-		return nil
-	}
-	lines := strings.Split(s, "\n")
-	for i, l := range lines {
-		lines[i] = escape(l, "\t")
-	}
-	return lines
-}
-
-func escape(s, keep string) string {
-	if plain(s) {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case strconv.IsPrint(r) || strings.ContainsRune(keep, r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
-
-func plain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
 // ascii returns the same JSON with every character outside of printable ASCII as an
 // escape. Such characters stand inside strings only.
 func ascii(b []byte) []byte {
-	if plain(string(b)) {
+	if visible.Plain(string(b)) {
 		return b
 	}
 	out := make([]byte, 0, len(b)+len(b)/4)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -107,9 +108,9 @@ func (p *printer) result(n tasks.Number, r tasks.Result) {
 		end = p.paint(red, fmt.Sprintf("exit %d", r.ExitCode))
 	}
 	took := time.Duration(r.DurationMS) * time.Millisecond
-	p.say("%s  %s  %v  %s", p.paint(bold, visible(r.Host)), end, took, visible(r.Command))
+	p.say("%s  %s  %v  %s", p.paint(bold, visible.Line(r.Host)), end, took, visible.Line(r.Command))
 	if r.Error != "" {
-		p.say("  %s", p.paint(red, "error: "+visible(r.Error)))
+		p.say("  %s", p.paint(red, "error: "+visible.Line(r.Error)))
 	}
 	p.outputs(r)
 }
@@ -134,7 +135,7 @@ func (p *printer) outputs(r tasks.Result) {
 }
 
 func (p *printer) output(mark, text string) {
-	for _, l := range visibleLines(text) {
+	for _, l := range visible.Lines(text) {
 		p.say("  %s %s", mark, l)
 	}
 }

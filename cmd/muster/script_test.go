@@ -25,6 +25,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/musterhq/muster/internal/redistest"
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -214,7 +215,7 @@ func jsonLines(ts *testscript.TestScript, _ bool, args []string) {
 		if err := json.Unmarshal([]byte(l), &o); err != nil {
 			ts.Fatalf("%q: %v", l, err)
 		}
-		if !plain(l) {
+		if !visible.Plain(l) {
 			ts.Fatalf("%q is not printable ASCII", l)
 		}
 	}

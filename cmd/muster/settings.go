@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/dashboard"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
@@ -76,9 +77,8 @@ func settings() []setting {
 		s("agent", "state_dir", defaultStateDir(), "`DIR` for the journal", isNotEmpty),
 		inFile("agent", "tags", map[string]string(nil), "what the host says of itself besides, name and value", areTags),
 
-		// The verb is not there yet; a file that has the group is good all the same.
-		inFile("dashboard", "bind", "127.0.0.1:8080", "TCP address of the dashboard", isAddress),
-		inFile("dashboard", "insecure", false, "bind to an address that other machines reach", nil),
+		s("dashboard", "bind", dashboard.DefaultBind, "TCP `ADDRESS` of the page", isAddress),
+		s("dashboard", "insecure", false, "bind to an address that other machines reach: whoever reaches it reads everything, there is no login", nil),
 
 		flagOnly("log", "level", "log-level", "info", "the least `LEVEL` that is logged: debug, info, warn, error", isLevel),
 		flagOnly("log", "format", "log-format", "text", "`FORM` of the log: text or json", isLogFormat),

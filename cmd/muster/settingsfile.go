@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 const (
@@ -255,7 +257,7 @@ func unknownGroup(name string) error {
 
 func unknownSetting(group, name string) error {
 	shown := group + "." + name
-	if name == "" || len(name) > 60 || !plain(name) {
+	if name == "" || len(name) > 60 || !visible.Plain(name) {
 		shown = group + "." + clipped(name)
 	}
 	text := wrongf("%s: there is no such setting", shown)

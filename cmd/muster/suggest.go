@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/visible"
 )
 
 // mostSuggested is how many names one message may offer.
@@ -81,7 +83,7 @@ func dashed(names []string) []string {
 
 // shownName is a name as a message may repeat it.
 func shownName(name string) string {
-	if name == "" || len(name) > 60 || !plain(name) {
+	if name == "" || len(name) > 60 || !visible.Plain(name) {
 		return clipped(name)
 	}
 	return name

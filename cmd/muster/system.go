@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/agent"
+	"github.com/musterhq/muster/internal/dashboard"
 	"github.com/musterhq/muster/internal/embedded"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/listener"
@@ -30,11 +31,12 @@ const freePort = "127.0.0.1:0"
 
 // systemConfig says what a system is to be.
 type systemConfig struct {
-	redis     string          // URL; empty for an embedded Redis
-	redisAddr string          // where the embedded Redis is to listen, if that is free
-	listener  listener.Config // without Redis and Log; Bind is where it is to listen,
-	exact     bool            // if that is free, and with exact in any case
-	worker    worker.Config   // without Redis and Log
+	redis     string           // URL; empty for an embedded Redis
+	redisAddr string           // where the embedded Redis is to listen, if that is free
+	listener  listener.Config  // without Redis and Log; Bind is where it is to listen,
+	exact     bool             // if that is free, and with exact in any case
+	worker    worker.Config    // without Redis and Log
+	dashboard dashboard.Config // likewise; none without a Bind
 	agents    int
 	tags      map[string]string // of the agents
 	stateDir  string            // of the agents; empty for one that is deleted at the end
@@ -46,6 +48,7 @@ type system struct {
 	url      string // of its Redis
 	embedded bool
 	addr     string   // of its listener
+	page     string   // address of its dashboard
 	hosts    []string // the ids of its agents
 	moved    []string // what was not where it was to be
 	rdb      redis.UniversalClient
@@ -91,6 +94,11 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 		}
 		return w.Run(ctx)
 	})
+	if cfg.dashboard.Bind != "" {
+		if err := s.startDashboard(client, cfg); err != nil {
+			return err
+		}
+	}
 	return s.startAgents(cfg)
 }
 
@@ -115,29 +123,50 @@ func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 func (s *system) startListener(client func() redis.UniversalClient, cfg systemConfig) error {
 	lcfg := cfg.listener
 	lcfg.Redis, lcfg.Subscriber, lcfg.Log = s.rdb, client(), cfg.log
-	ln, err := net.Listen("tcp", lcfg.Bind)
-	if taken(err) && !cfg.exact {
-		s.moved = append(s.moved, lcfg.Bind+" is taken, so the listener has a free port")
+	addr, err := s.serve("listener", lcfg.Bind, cfg.exact, func() (serving, error) { return listener.New(lcfg) })
+	s.addr = addr
+	return err
+}
+
+func (s *system) startDashboard(client func() redis.UniversalClient, cfg systemConfig) error {
+	dcfg := cfg.dashboard
+	dcfg.Redis, dcfg.Reader, dcfg.Log = s.rdb, client(), cfg.log
+	addr, err := s.serve("dashboard", dcfg.Bind, false, func() (serving, error) { return dashboard.New(dcfg) })
+	s.page = addr
+	return err
+}
+
+// serving is a part that others connect to.
+type serving interface {
+	Serve(ctx context.Context, ln net.Listener) error // closes ln
+}
+
+// serve starts a server where it is to listen, or, unless it is to be exactly there, on a
+// free port where that is taken. It returns where it listens.
+func (s *system) serve(name, bind string, exact bool, create func() (serving, error)) (string, error) {
+	ln, err := net.Listen("tcp", bind)
+	if taken(err) && !exact {
+		s.moved = append(s.moved, bind+" is taken, so the "+name+" has a free port")
 		ln, err = net.Listen("tcp", freePort)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	s.addr = ln.Addr().String()
-	s.start("listener", func(ctx context.Context) error {
-		srv, err := listener.New(lcfg)
+	addr := ln.Addr().String()
+	s.start(name, func(ctx context.Context) error {
+		srv, err := create()
 		if err != nil {
 			return supervise.Final(err)
 		}
 		if ln == nil { // it was started before
-			if ln, err = net.Listen("tcp", s.addr); err != nil {
+			if ln, err = net.Listen("tcp", addr); err != nil {
 				return err
 			}
 		}
 		defer func() { ln = nil }() // Serve closes it
 		return srv.Serve(ctx, ln)
 	})
-	return nil
+	return addr, nil
 }
 
 func (s *system) startAgents(cfg systemConfig) error {

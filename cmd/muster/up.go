@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/internal/dashboard"
 )
 
 func (a *app) upVerb() *cli.Command {
@@ -38,6 +40,9 @@ func (a *app) up(c *cli.Context) error {
 		return err
 	}
 	if cfg.worker, err = a.workerConfig(c); err != nil {
+		return err
+	}
+	if cfg.dashboard, err = a.dashboardOfUp(c); err != nil {
 		return err
 	}
 	v, err := a.settings(c, "agent", "tags")
@@ -75,15 +80,31 @@ func (a *app) up(c *cli.Context) error {
 	}
 }
 
+// dashboardOfUp is what the file says of the dashboard. Its variables are those of the
+// listener, too, for which up takes them.
+func (a *app) dashboardOfUp(c *cli.Context) (dashboard.Config, error) {
+	v := values{}
+	for _, s := range settingsOf("dashboard") {
+		s.flag = ""
+		f, err := a.inForce(c, s)
+		if err != nil {
+			return dashboard.Config{}, err
+		}
+		v[s.name] = f
+	}
+	return dashboardConfig(c, v)
+}
+
 // firstScreen says what is where, and what to try.
 func (p *printer) firstScreen(s *system) {
 	if p.json {
 		p.object(struct {
-			Redis    string   `json:"redis"`
-			Embedded bool     `json:"embedded"`
-			Listener string   `json:"listener"`
-			Hosts    []string `json:"hosts"`
-		}{place(s.url), s.embedded, s.addr, append([]string{}, s.hosts...)})
+			Redis     string   `json:"redis"`
+			Embedded  bool     `json:"embedded"`
+			Listener  string   `json:"listener"`
+			Dashboard string   `json:"dashboard"`
+			Hosts     []string `json:"hosts"`
+		}{place(s.url), s.embedded, s.addr, s.page, append([]string{}, s.hosts...)})
 		return
 	}
 	kept := ""
@@ -95,6 +116,7 @@ func (p *printer) firstScreen(s *system) {
 	p.say("  listener  %s", s.addr)
 	p.say("  worker    takes requests from the stream muster:requests")
 	p.say("  hosts     %s", someOf(s.hosts))
+	p.say("  dashboard http://%s/", s.page)
 	for _, m := range s.moved {
 		p.say("  note      %s", m)
 	}

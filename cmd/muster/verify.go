@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -37,7 +38,7 @@ func (a *app) verify(c *cli.Context) error {
 		}{n, len(findings) == 0, append([]string{}, findings...)})
 	}
 	for _, f := range findings {
-		p.say("%s", visible(f))
+		p.say("%s", visible.Line(f))
 	}
 	if len(findings) == 0 {
 		p.say("%s adds up", n)

@@ -1,0 +1,152 @@
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/musterhq/muster/internal/visible"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+//go:embed static
+var staticFiles embed.FS
+
+// regionHeader names, in a request, the one region of the page that is wanted again.
+const regionHeader = "Muster-Region"
+
+// pages are the templates, one set a page: the layout, the parts that pages share
+// (templates/part-*.html), and the page itself.
+type pages struct {
+	version string
+	tag     string // of the static files: changes when they do
+	byName  map[string]*template.Template
+}
+
+// view is what the layout wants to know of a page.
+type view struct {
+	Title   string
+	Here    string // the entry of the menu that the page belongs to: "/", "/tasks", ...
+	Live    string // topics that the page follows, with blanks between
+	Version string
+	Tag     string
+	Data    any
+}
+
+func loadPages(version string) (*pages, error) {
+	p := &pages{version: version, byName: map[string]*template.Template{}}
+	sum := sha256.New()
+	err := fs.WalkDir(staticFiles, "static", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := staticFiles.ReadFile(name)
+		sum.Write(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.tag = hex.EncodeToString(sum.Sum(nil))[:12]
+	names, err := fs.Glob(templateFiles, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		base := strings.TrimSuffix(path.Base(name), ".html")
+		if base == "layout" || strings.HasPrefix(base, "part-") {
+			continue
+		}
+		t, err := template.New(base).Funcs(functions()).ParseFS(templateFiles, "templates/layout.html", "templates/part-*.html", name)
+		if err != nil {
+			return nil, err
+		}
+		p.byName[base] = t
+	}
+	return p, nil
+}
+
+// functions are what templates may call.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"line":  visible.Line,
+		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
+		"clock": func(t time.Time) string { return t.Format("15:04:05") },
+		"day":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05") },
+		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+	}
+}
+
+// static serves the files of static/. Their address has their tag, so that a browser may
+// keep them.
+func (p *pages) static() http.Handler {
+	files := http.FileServerFS(staticFiles)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") { // no listing
+			http.NotFound(w, r)
+			return
+		}
+		if r.URL.RawQuery == p.tag {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		}
+		files.ServeHTTP(w, r)
+	})
+}
+
+// show answers with a page, or with the one region of it that was asked for, which is the
+// template "region-" and its name.
+func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page string, v view) {
+	name := "layout"
+	t := s.pages.byName[page]
+	if region := r.Header.Get(regionHeader); region != "" {
+		name = "region-" + region
+		if t.Lookup(name) == nil {
+			http.Error(w, "no such region", http.StatusNotFound)
+			return
+		}
+	}
+	v.Version, v.Tag = s.pages.version, s.pages.tag
+	var b bytes.Buffer // half a page is worse than none
+	if err := t.ExecuteTemplate(&b, name, v); err != nil {
+		s.cfg.Log.WithError(err).WithField("page", page).Error("page could not be made")
+		http.Error(w, "the page could not be made; the log says why", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Add("Vary", regionHeader)
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+}
+
+// region renders one region for everyone who looks at it.
+func (s *Server) region(page, region string, data any) (string, error) {
+	var b strings.Builder
+	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, view{Version: s.pages.version, Tag: s.pages.tag, Data: data})
+	return b.String(), err
+}
+
+// fail answers with a page that says what is wrong.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
+	s.show(w, r, status, "error", view{Title: fmt.Sprint(status), Data: text})
+}
+
+// failWith answers for an error of Redis. It is logged by whoever follows Redis, not once
+// for each page.
+func (s *Server) failWith(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the browser has gone
+	}
+	s.fail(w, r, http.StatusServiceUnavailable, "Redis does not answer: "+err.Error())
+}
