@@ -76,7 +76,7 @@ func (a *app) healthURL(c *cli.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return (&url.URL{Scheme: "http", Host: near(bind), Path: readyPath}).String(), nil
+		return (&url.URL{Scheme: "http", Host: nearby(bind), Path: readyPath}).String(), nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -116,8 +116,8 @@ func (a *app) metricsAddress(c *cli.Context) (string, error) {
 	return found[0], nil
 }
 
-// near is an address on which this machine reaches what listens on bind.
-func near(bind string) string {
+// nearby is an address on which this machine reaches what listens on bind.
+func nearby(bind string) string {
 	host, port, err := net.SplitHostPort(bind)
 	if err != nil {
 		return bind
