@@ -39,8 +39,7 @@ type container struct {
 	files    string // what it sees as /, empty for the machine's
 	names    map[string]string
 
-	cmd   *exec.Cmd
-	ended chan error
+	*process // while it runs
 }
 
 // system is the services of docker-compose.yml, on this machine.
@@ -211,28 +210,8 @@ func (c *container) command(ctx context.Context, t *testing.T, words []string) *
 // start starts the container. It ends with the test.
 func (c *container) start(t *testing.T) {
 	t.Helper()
-	log, err := os.Create(filepath.Join(c.dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close() // the child has its own
-	c.cmd = c.command(context.Background(), t, c.words)
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	if err := c.cmd.Start(); err != nil {
-		t.Fatalf("%s: %q: %v", c.name, c.words, err)
-	}
-	c.ended = make(chan error, 1)
-	go func() { c.ended <- c.cmd.Wait() }()
-	t.Cleanup(func() {
-		if c.cmd.ProcessState == nil {
-			_ = c.cmd.Process.Kill()
-			<-c.ended
-		}
-		if t.Failed() {
-			said, _ := os.ReadFile(log.Name())
-			t.Logf("%s, %q\n%s", c.name, c.words, said)
-		}
-	})
+	cmd := c.command(context.Background(), t, c.words)
+	c.process = startProcess(t, c.name, cmd, filepath.Join(c.dir, "log"))
 }
 
 // healthy waits until the container's own check says that it is.
@@ -253,9 +232,8 @@ func (c *container) healthy(t *testing.T) {
 	}()
 	redistest.Eventually(t, c.name+" is healthy", func() bool {
 		select {
-		case err := <-c.ended:
-			c.ended <- err
-			t.Fatalf("%s has ended: %v", c.name, err)
+		case <-c.ended:
+			t.Fatalf("%s has ended: %v", c.name, c.err)
 		default:
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), c.service.Healthcheck.Timeout)
@@ -280,24 +258,6 @@ func (c *container) once(t *testing.T) (status int, stdout, stderr string) {
 		t.Fatalf("%s: %q: %v", c.name, c.words, err)
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
-}
-
-// stop ends the container as its engine does: SIGTERM, and the time that the file gives.
-func (c *container) stop(t *testing.T) {
-	t.Helper()
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Errorf("%s: %v", c.name, err)
-		return
-	}
-	select {
-	case err := <-c.ended:
-		c.ended <- err
-		if err != nil {
-			t.Errorf("%s ends with %v", c.name, err)
-		}
-	case <-time.After(c.service.StopGracePeriod):
-		t.Errorf("%s does not end within %v", c.name, c.service.StopGracePeriod)
-	}
 }
 
 // up starts a service, so many times, after those that it depends on, and waits until

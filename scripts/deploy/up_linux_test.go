@@ -72,7 +72,7 @@ func TestComposeUp(t *testing.T) {
 
 	slices.Reverse(s.containers)
 	for _, c := range s.containers {
-		c.stop(t)
+		c.stop(t, c.service.StopGracePeriod)
 	}
 }
 
