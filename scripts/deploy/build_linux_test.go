@@ -7,31 +7,61 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// buildImage does what the stage "build" of the Dockerfile says, without a container: in
-// a folder with what .dockerignore lets through, in the order of the file. It returns the
-// folder that stands for /out.
-func buildImage(t *testing.T, version string) string {
-	t.Helper()
-	src, out := t.TempDir(), t.TempDir()
-	env := []string{"TARGETOS=linux", "TARGETARCH=" + runtime.GOARCH, "VERSION=" + version}
-	for _, i := range readDockerfile(t)["build"].body {
-		switch i.word {
-		case "ENV":
-			env = append(env, strings.Fields(i.rest)...)
-		case "COPY":
-			words := strings.Fields(i.rest)
-			for _, source := range words[:len(words)-1] {
-				copyContext(t, source, src)
-			}
-		case "RUN":
-			// The rest of the image is this machine: only where the result goes is another place.
-			output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(i.rest, "/out/", out+"/"))
-		}
+// image is what the stage "build" of the Dockerfile makes, once for all tests: to compile
+// everything takes minutes where nothing is compiled yet.
+var image struct {
+	sync.Once
+	dir   string // stands for /out
+	whole bool
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if image.dir != "" {
+		os.RemoveAll(image.dir)
 	}
-	return out
+	os.Exit(code)
+}
+
+// buildImage does what the stage "build" of the Dockerfile says, without a container: in
+// a folder with what .dockerignore lets through, in the order of the file. The version is
+// 9.8.7. It returns the folder that stands for /out, which all may read and nobody writes.
+func buildImage(t *testing.T) string {
+	t.Helper()
+	image.Do(func() {
+		var err error
+		if image.dir, err = os.MkdirTemp("", "muster-image-"); err != nil {
+			t.Fatal(err)
+		}
+		src := t.TempDir()
+		env := []string{"TARGETOS=linux", "TARGETARCH=" + runtime.GOARCH, "VERSION=9.8.7"}
+		for _, i := range readDockerfile(t)["build"].body {
+			switch i.word {
+			case "ENV":
+				env = append(env, strings.Fields(i.rest)...)
+			case "COPY":
+				words := strings.Fields(i.rest)
+				for _, source := range words[:len(words)-1] {
+					copyContext(t, source, src)
+				}
+			case "RUN":
+				// The rest of the image is this machine: only where the result goes is another place.
+				output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(i.rest, "/out/", image.dir+"/"))
+			}
+		}
+		if err := os.Chmod(image.dir, 0o755); err != nil { // services are not run as root
+			t.Fatal(err)
+		}
+		image.whole = true
+	})
+	if !image.whole {
+		t.Fatal("the build has failed, in another test")
+	}
+	return image.dir
 }
 
 // copyContext copies a file, or all of a folder that .dockerignore lets through.
@@ -70,7 +100,7 @@ func copyContext(t *testing.T, source, to string) {
 // empty image is enough for it, and says the version that it was built as.
 func TestBuild(t *testing.T) {
 	t.Parallel()
-	out := buildImage(t, "9.8.7")
+	out := buildImage(t)
 	binary := filepath.Join(out, "muster")
 	static(t, binary)
 	if said := output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 9.8.7 ") {

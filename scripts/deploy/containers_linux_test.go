@@ -55,13 +55,8 @@ type system struct {
 
 func newSystem(t *testing.T) *system {
 	t.Helper()
-	s := &system{t: t, file: readCompose(t), stages: readDockerfile(t), built: buildImage(t, "9.8.7"), names: map[string]string{}}
+	s := &system{t: t, file: readCompose(t), stages: readDockerfile(t), built: buildImage(t), names: map[string]string{}}
 	s.subnet = fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), rand.IntN(256))
-	for folder := s.built; folder != os.TempDir() && folder != "/"; folder = filepath.Dir(folder) {
-		if err := os.Chmod(folder, 0o755); err != nil { // others than root have to get to the binary
-			t.Fatal(err)
-		}
-	}
 	return s
 }
 

@@ -18,6 +18,10 @@ import (
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	need(t, "git", "tar", "gzip")
+	if os.Getenv("MUSTER_TEST_REDIS") == "embedded" {
+		t.Skip("has nothing to do with Redis, and is tested with the real one")
+	}
+	buildImage(t) // compiles the same, once for all
 	words := []string{"./scripts/release", "--target", "linux/" + runtime.GOARCH}
 	name := "muster_1.2.3-rc.1_linux_" + runtime.GOARCH
 	files := []string{name + ".tar.gz"}

@@ -134,7 +134,7 @@ func TestUnits(t *testing.T) {
 func TestUnitsRun(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Open(t)
-	binary := filepath.Join(buildImage(t, "9.8.7"), "muster")
+	binary := filepath.Join(buildImage(t), "muster")
 	here := fmt.Sprintf("127.%d.%d.2", 64+rand.IntN(128), rand.IntN(256))
 	etc, logs := t.TempDir(), t.TempDir()
 	for _, name := range []string{"muster.json", "agent.json"} {
