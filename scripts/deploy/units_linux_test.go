@@ -97,9 +97,9 @@ func TestUnits(t *testing.T) {
 		if verb == "agent" {
 			continue // as open as a login, on purpose
 		}
-		if status, stdout, stderr := run(t, root, nil, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=15",
+		if status, stdout, stderr := run(t, root, nil, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=13",
 			filepath.Join("scripts", "systemd", name)); status != 0 {
-			t.Errorf("%s is more exposed than 1.5\n%s%s", name, stdout, stderr)
+			t.Errorf("%s is more exposed than 1.3\n%s%s", name, stdout, stderr)
 		}
 	}
 	t.Run("users", func(t *testing.T) {
