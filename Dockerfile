@@ -40,7 +40,7 @@ COPY --from=build /out/muster /muster
 # Its journal: what it has run already, and reports that are not yet in Redis.
 COPY --from=build --chown=65532:65532 /out/state /var/lib/muster
 VOLUME /var/lib/muster
-ENV MUSTER_STATE_DIR=/var/lib/muster MUSTER_METRICS_BIND=127.0.0.1:11460
+ENV MUSTER_STATE_DIR=/var/lib/muster MUSTER_METRICS_BIND=127.0.0.1:9150
 EXPOSE 6655/udp
 USER 65532:65532
 STOPSIGNAL SIGTERM
@@ -63,7 +63,7 @@ COPY --from=build /out/muster /muster
 COPY LICENSE /LICENSE
 # The health check asks this address, from inside the container. Where another one is
 # wanted, set the variable and not the flag: the check sees only the variable.
-ENV MUSTER_METRICS_BIND=127.0.0.1:11460
+ENV MUSTER_METRICS_BIND=127.0.0.1:9150
 EXPOSE 11451/tcp 8080/tcp
 USER 65532:65532
 STOPSIGNAL SIGTERM
