@@ -57,14 +57,14 @@ func (s *Store) Ledger(ctx context.Context, n Number) (Ledger, error) {
 	return l, err
 }
 
-// head is Ledger, and whether the end of the set was announced.
-func (s *Store) head(ctx context.Context, n Number) (l Ledger, announced bool, err error) {
+// head is Ledger, and the mark that the end of the set was announced, empty if it was not.
+func (s *Store) head(ctx context.Context, n Number) (l Ledger, mark string, err error) {
 	meta, err := s.rdb.HGetAll(ctx, KeyMeta(n)).Result()
 	if err != nil {
-		return Ledger{}, false, fmt.Errorf("ledger of %s: %w", n, err)
+		return Ledger{}, "", fmt.Errorf("ledger of %s: %w", n, err)
 	}
 	if meta["state"] == "" {
-		return Ledger{}, false, fmt.Errorf("%s: %w", n, ErrNotFound)
+		return Ledger{}, "", fmt.Errorf("%s: %w", n, ErrNotFound)
 	}
 	number := func(name string) int64 {
 		i, _ := strconv.ParseInt(meta[name], 10, 64)
@@ -79,7 +79,7 @@ func (s *Store) head(ctx context.Context, n Number) (l Ledger, announced bool, e
 	for _, state := range States() {
 		l.Counts[state] = number(string(state))
 	}
-	return l, meta["announced"] != "", nil
+	return l, meta["announced"], nil
 }
 
 // HostState is a host of a set and its state.

@@ -85,6 +85,7 @@ func (a *app) commands() *cli.App {
 		a.upVerb(), a.demoVerb(),
 		a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb(),
 		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
+		a.healthVerb(),
 		a.configVerb(), a.versionVerb(), a.helpVerb(),
 	}
 	for _, v := range verbs {
