@@ -11,7 +11,9 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +40,9 @@ type pages struct {
 // view is what the layout wants to know of a page.
 type view struct {
 	Title   string
-	Here    string // the entry of the menu that the page belongs to: "/", "/tasks", ...
-	Live    string // topics that the page follows, with blanks between
+	Here    string  // the entry of the menu that the page belongs to: "/", "/tasks", ...
+	Live    string  // topics that the page follows, with blanks between
+	Away    *outage // Redis does not answer
 	Version string
 	Tag     string
 	Data    any
@@ -82,12 +85,39 @@ func loadPages(version string) (*pages, error) {
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"line":  visible.Line,
+		"short": short,
+		"count": count,
+		"host":  hostPath,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
-		"clock": func(t time.Time) string { return t.Format("15:04:05") },
-		"day":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05") },
+		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
 }
+
+// short is a text as one line of at most so many characters.
+func short(most int, s string) string {
+	line := visible.Line(clip(s, 8*most))
+	n := 0
+	for i := range line {
+		if n++; n > most {
+			return line[:i] + "…"
+		}
+	}
+	return line
+}
+
+// count is a number as people read it: 50,000.
+func count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// hostPath is the address of a host's page.
+func hostPath(id string) string { return "/hosts/" + url.PathEscape(id) }
 
 // static serves the files of static/. Their address has their tag, so that a browser may
 // keep them.
@@ -117,7 +147,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 			return
 		}
 	}
-	v.Version, v.Tag = s.pages.version, s.pages.tag
+	v = s.dress(v)
 	var b bytes.Buffer // half a page is worse than none
 	if err := t.ExecuteTemplate(&b, name, v); err != nil {
 		s.cfg.Log.WithError(err).WithField("page", page).Error("page could not be made")
@@ -133,8 +163,14 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 // region renders one region for everyone who looks at it.
 func (s *Server) region(page, region string, data any) (string, error) {
 	var b strings.Builder
-	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, view{Version: s.pages.version, Tag: s.pages.tag, Data: data})
+	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, s.dress(view{Data: data}))
 	return b.String(), err
+}
+
+// dress adds what all pages have.
+func (s *Server) dress(v view) view {
+	v.Version, v.Tag, v.Away = s.pages.version, s.pages.tag, s.contact.away()
+	return v
 }
 
 // fail answers with a page that says what is wrong.
