@@ -31,9 +31,10 @@ type fleet struct {
 
 	mu        sync.RWMutex
 	hosts     map[string]*host
-	version   uint64    // of hosts: another one after each change
-	walks     uint64    // how often the roll was read whole, or begun to be
-	read      time.Time // when the roll was last read whole; zero: not yet
+	version   uint64                        // of hosts: another one after each change
+	walks     uint64                        // how often the roll was read whole, or begun to be
+	read      time.Time                     // when the roll was last read whole; zero: not yet
+	held      map[unique.Handle[string]]int // how many hosts a listener has
 	listeners []lease
 	strays    int64           // entries of the roll that are no presence: their listener is gone
 	due       map[string]bool // hosts to look up
@@ -59,7 +60,8 @@ type host struct {
 	info     *info                 // nil: not read yet
 	hay      string                // what a search looks through: lower case, a line each
 
-	walk uint64 // the walk that has seen it; of that alone
+	version uint64 // of the fleet, when it was put on the roll
+	walk    uint64 // the walk that has seen it; of that alone
 }
 
 // info is what a host has told of itself, clipped to what a page shows of it.
@@ -83,7 +85,7 @@ type lease struct {
 func newFleet(rdb redis.UniversalClient, c *contact, touch func(...string), fails failures) *fleet {
 	return &fleet{
 		rdb: rdb, roll: tasks.NewRoll(rdb), contact: c, touch: touch, fails: fails, past: &past{},
-		hosts: map[string]*host{}, due: map[string]bool{}, came: map[string]time.Time{},
+		hosts: map[string]*host{}, held: map[unique.Handle[string]]int{}, due: map[string]bool{}, came: map[string]time.Time{},
 		wake: make(chan struct{}, 1), checked: make(chan check, 1),
 		infos: newInfoQueue(), orders: map[string]ordered{},
 	}
@@ -114,13 +116,9 @@ func (f *fleet) host(id string) *host {
 func (f *fleet) leases() []lease {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	held := map[unique.Handle[string]]int{}
-	for _, h := range f.hosts {
-		held[h.listener]++
-	}
 	list := slices.Clone(f.listeners)
 	for i := range list {
-		list[i].Hosts = held[unique.Make(list[i].ID)]
+		list[i].Hosts = f.held[unique.Make(list[i].ID)]
 	}
 	return list
 }
@@ -142,7 +140,18 @@ func (f *fleet) heard(e tasks.Event) {
 	default:
 		delete(f.came, e.Host)
 	}
-	f.due[e.Host] = true
+	f.lookSoonLocked(e.Host)
+}
+
+// lookSoon has a host looked up soon.
+func (f *fleet) lookSoon(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lookSoonLocked(id)
+}
+
+func (f *fleet) lookSoonLocked(id string) {
+	f.due[id] = true
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -151,7 +160,23 @@ func (f *fleet) heard(e tasks.Event) {
 
 // putLocked puts a host on the roll, in place of the one that it was before.
 func (f *fleet) putLocked(h *host) {
+	f.dropLocked(h.id)
 	f.hosts[h.id] = h
+	f.held[h.listener]++
+	f.version++
+	h.version = f.version
+}
+
+// dropLocked takes a host off the roll.
+func (f *fleet) dropLocked(id string) {
+	h := f.hosts[id]
+	if h == nil {
+		return
+	}
+	delete(f.hosts, id)
+	if f.held[h.listener]--; f.held[h.listener] == 0 {
+		delete(f.held, h.listener)
+	}
 	f.version++
 }
 
@@ -164,13 +189,12 @@ func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
 		if h == nil {
 			return false
 		}
-		delete(f.hosts, p.Host)
-		f.version++
+		f.dropLocked(p.Host)
 		return true
 	}
 	kind, _, _ := strings.Cut(p.Client, " ")
 	n := host{
-		id: p.Host, addr: p.Addr, listener: unique.Make(strings.Clone(p.Listener)), client: unique.Make(strings.Clone(clip(kind, 16))),
+		id: p.Host, addr: p.Addr, listener: unique.Make(p.Listener), client: unique.Make(clip(kind, 16)),
 	}
 	if h != nil {
 		n.id, n.since, n.refused, n.info, n.hay = h.id, h.since, h.refused, h.info, h.hay
@@ -182,7 +206,6 @@ func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
 			return false
 		}
 	} else {
-		n.id = strings.Clone(p.Host) // not a part of a large answer
 		if n.since = came; !known && !f.read.IsZero() {
 			n.since = time.Now().Truncate(time.Second) // it was not there a moment ago
 		}
@@ -192,8 +215,11 @@ func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
 	}
 	n.walk = walk
 	f.putLocked(&n)
-	if h == nil {
+	switch {
+	case h == nil && f.read.IsZero():
 		f.infos.want(n.id)
+	case h == nil:
+		f.infos.wantAgain(n.id)
 	}
 	return true
 }

@@ -139,9 +139,9 @@ func thin(path []string) []string {
 // ceiling is the number at the top of the chart: a round one that is not below n.
 func ceiling(n int) int {
 	for unit := 1; ; unit *= 10 {
-		for _, k := range [...]int{1, 2, 4, 5} {
-			if k*unit >= n {
-				return max(k*unit, 4)
+		for _, tenths := range [...]int{10, 12, 16, 20, 25, 30, 40, 50, 60, 80} {
+			if top := tenths * unit / 10; top >= n {
+				return max(top, 4)
 			}
 		}
 	}

@@ -95,7 +95,10 @@ var columns = [...]column{ // never changes
 	{"state", "State", func(a, b *host) int { return a.refused.Compare(b.refused) }},
 }
 
-func byID(a, b *host) int { return natural(a.id, b.id) }
+// compare is the order of the roll by the column.
+func (c *column) compare(a, b *host) int { return cmp.Or(c.less(a, b), byID(a, b)) }
+
+func byID(a, b *host) int { return cmp.Or(natural(a.id, b.id), strings.Compare(a.id, b.id)) }
 
 func columnOf(name string) *column {
 	for i := range columns {
@@ -122,25 +125,45 @@ type ordered struct {
 	hosts   []*host
 }
 
-// sorted returns the roll in the order of a column. The list is everyone's.
+// sorted returns the roll in the order of a column. The list is everyone's. Of an older
+// one the hosts that are as they were stay where they are.
 func (f *fleet) sorted(name string) []*host {
 	f.sorting.Lock()
 	defer f.sorting.Unlock()
+	compare := columnOf(name).compare
 	f.mu.RLock()
-	o := f.orders[name]
-	if o.version == f.version {
+	was := f.orders[name]
+	if was.version == f.version {
 		f.mu.RUnlock()
-		return o.hosts
+		return was.hosts
 	}
-	o = ordered{f.version, make([]*host, 0, len(f.hosts))}
-	for _, h := range f.hosts {
-		o.hosts = append(o.hosts, h)
+	now := ordered{f.version, make([]*host, 0, len(f.hosts))}
+	stay := make([]*host, 0, len(was.hosts))
+	for _, h := range was.hosts {
+		if f.hosts[h.id] == h {
+			stay = append(stay, h)
+		}
+	}
+	var fresh []*host
+	if len(stay) < len(f.hosts) {
+		for _, h := range f.hosts {
+			if h.version > was.version {
+				fresh = append(fresh, h)
+			}
+		}
 	}
 	f.mu.RUnlock()
-	less := columnOf(name).less
-	slices.SortFunc(o.hosts, func(a, b *host) int { return cmp.Or(less(a, b), byID(a, b)) })
-	f.orders[name] = o
-	return o.hosts
+	slices.SortFunc(fresh, compare)
+	for len(stay) > 0 && len(fresh) > 0 {
+		if compare(stay[0], fresh[0]) < 0 {
+			now.hosts, stay = append(now.hosts, stay[0]), stay[1:]
+		} else {
+			now.hosts, fresh = append(now.hosts, fresh[0]), fresh[1:]
+		}
+	}
+	now.hosts = append(append(now.hosts, stay...), fresh...)
+	f.orders[name] = now
+	return now.hosts
 }
 
 // find returns a page of the hosts that a query is for, how many there are in all, and

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -169,8 +168,7 @@ func (f *fleet) walk(ctx context.Context, c check) error {
 	defer f.mu.Unlock()
 	for id, h := range f.hosts {
 		if h.walk != this {
-			delete(f.hosts, id)
-			f.version++
+			f.dropLocked(id)
 		}
 	}
 	f.strays = max(0, c.entries-int64(len(f.hosts)))
@@ -216,8 +214,8 @@ func (f *fleet) locate(ctx context.Context, ids []string) error {
 			if f.seenLocked(p, walk) {
 				changed = append(changed, "host:"+p.Host)
 			}
-			if p.Online {
-				f.infos.wantAgain(strings.Clone(p.Host))
+			if p.Online { // it may have connected anew, and tells of itself again
+				f.infos.wantAgain(p.Host)
 			}
 		}
 		if len(changed) > 3 {

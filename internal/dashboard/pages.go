@@ -124,7 +124,8 @@ func hostPath(id string) string { return "/hosts/" + url.PathEscape(id) }
 func (p *pages) static() http.Handler {
 	files := http.FileServerFS(staticFiles)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") { // no listing
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		if f, err := fs.Stat(staticFiles, name); err != nil || f.IsDir() { // no listing
 			http.NotFound(w, r)
 			return
 		}

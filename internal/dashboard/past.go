@@ -48,12 +48,16 @@ func (p *past) note(now time.Time, n int) bool {
 	return false
 }
 
-// tell takes what the events say of one step that was not seen.
-func (p *past) tell(k int64, low, high, end int) {
+// tell takes what the events say of steps, of which the newest may have been seen in part.
+func (p *past) tell(told []sample) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := &p.samples[k%pastSize]; s.number != k {
-		*s = sample{number: k, low: int32(low), high: int32(high), end: int32(end)}
+	for _, t := range told {
+		if s := &p.samples[t.number%pastSize]; s.number != t.number {
+			*s = t
+		} else {
+			s.low, s.high = min(s.low, t.low), max(s.high, t.high)
+		}
 	}
 }
 
@@ -73,33 +77,33 @@ func (p *past) span(from, to int64) []sample {
 	return list
 }
 
-// rewind goes back through the events from the one with the id last, and tells of each
-// step before now how many hosts were online, and of each host that is online when it
-// came. The newest events of hosts go to the news.
+// rewind goes back through the events from the newest one on. It finds how many hosts
+// were online at each step before now, and when each that is online has come.
 type rewind struct {
-	online map[string]bool
-	came   map[string]time.Time
-	past   *past
-	at     int64 // the step that is being told of
+	online map[string]bool      // at the moment where it is
+	came   map[string]time.Time // zero: it did not stay since its last coming
+	told   []sample
+	at     int64 // the step that is looked at
 	oldest int64 // no step before this one
+	seen   int   // events
 	low    int
 	high   int
 	end    int
 }
 
-func newRewind(p *past, online []string, now time.Time) *rewind {
-	r := &rewind{online: make(map[string]bool, len(online)), came: map[string]time.Time{}, past: p, at: stepOf(now)}
+func newRewind(online []string, now time.Time) *rewind {
+	n := len(online)
+	r := &rewind{online: make(map[string]bool, n), came: map[string]time.Time{}, at: stepOf(now), low: n, high: n, end: n}
 	for _, id := range online {
 		r.online[id] = true
 	}
 	r.oldest = r.at - pastSize + 1
-	r.low, r.high, r.end = len(online), len(online), len(online)
 	return r
 }
 
 // before takes an event; the next one is older.
 func (r *rewind) before(e tasks.Event) {
-	if e.Type != "host.online" && e.Type != "host.offline" {
+	if r.seen++; e.Type != "host.online" && e.Type != "host.offline" {
 		return
 	}
 	r.to(stepOf(e.Time))
@@ -122,10 +126,36 @@ func (r *rewind) before(e tasks.Event) {
 // to goes back to a step.
 func (r *rewind) to(k int64) {
 	for k = max(k, r.oldest-1); r.at > k; r.at-- {
-		r.past.tell(r.at, r.low, r.high, r.end)
+		r.tell()
 		n := len(r.online)
 		r.low, r.high, r.end = n, n, n
 	}
+}
+
+func (r *rewind) tell() {
+	r.told = append(r.told, sample{number: r.at, low: int32(r.low), high: int32(r.high), end: int32(r.end)})
+}
+
+// result returns what was found. With whole there are no older events; if Redis has not let
+// any go either, a host of whose coming there is none was put on the roll by other means,
+// nobody knows when, and then the numbers of before are not known.
+func (r *rewind) result(online []string, whole bool) (told []sample, came map[string]time.Time) {
+	came = map[string]time.Time{}
+	unexplained := false
+	for _, id := range online {
+		at, known := r.came[id]
+		if known && !at.IsZero() {
+			came[id] = at
+		}
+		unexplained = unexplained || !known
+	}
+	if whole && r.seen < tasks.EventsCap && unexplained {
+		return nil, came
+	}
+	if r.at >= r.oldest && len(r.came) > 0 {
+		r.tell() // the step of the oldest event
+	}
+	return r.told, came
 }
 
 const pastPage = 1000
@@ -133,36 +163,30 @@ const pastPage = 1000
 // recall reads the events up to the one with the id last, once the roll is known: they
 // are the past of this page.
 func (s *Server) recall(ctx context.Context, last string) error {
-	now := time.Now()
-	r := newRewind(s.fleet.past, s.fleet.ids(), now)
+	online := s.fleet.ids()
+	r := newRewind(online, time.Now())
 	var news []tasks.Event
-	for id := ""; ; {
+	whole := false
+	for id, first := "", true; r.at >= r.oldest && !whole; first = false {
 		page, err := tasks.EventsBefore(ctx, s.cfg.Reader, id, pastPage)
 		if err != nil {
 			return err
 		}
 		for _, e := range page {
-			if id = e.ID; later(id, last) {
-				continue // it comes by itself
+			id = e.ID
+			r.before(e)
+			if first && strings.HasPrefix(e.Type, "host.") { // the roll may have been read before it
+				s.fleet.lookSoon(e.Host)
 			}
-			if strings.HasPrefix(e.Type, "host.") && len(news) < newsKept {
+			// What is behind last comes by itself.
+			if strings.HasPrefix(e.Type, "host.") && len(news) < newsKept && !later(id, last) {
 				news = append(news, e)
 			}
-			r.before(e)
 		}
-		if len(page) < pastPage || r.at < r.oldest {
-			break
-		}
+		whole = len(page) < pastPage
 	}
-	if r.at >= r.oldest && len(r.came) > 0 {
-		r.past.tell(r.at, r.low, r.high, r.end) // the step of the oldest event
-	}
-	came := map[string]time.Time{}
-	for id, at := range r.came {
-		if !at.IsZero() {
-			came[id] = at
-		}
-	}
+	told, came := r.result(online, whole)
+	s.fleet.past.tell(told)
 	s.fleet.arrived(came)
 	s.news.set(news)
 	s.hub.touch("roll", "news")
