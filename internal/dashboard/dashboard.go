@@ -49,6 +49,9 @@ type Server struct {
 	roll  *tasks.Roll
 	pages *pages
 	hub   *hub
+
+	sets     *sets
+	rejected *rejected
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -68,6 +71,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}), roll: tasks.NewRoll(cfg.Redis), pages: pages}
 	s.hub = newHub(s.regions(), cfg.Log)
+	s.sets = newSets(s.store, s.hub)
+	s.rejected = &rejected{hub: s.hub}
 	return s, nil
 }
 
@@ -122,10 +127,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) startServices(group *supervise.Group) {
 	group.Go("live", s.hub.run)
 	group.Go("events", s.follow)
+	s.startTasks(group)
 }
 
 // regions are the parts of pages that look the same to everyone and are sent out when
 // they change, by topic.
 func (s *Server) regions() map[string]renderer {
-	return map[string]renderer{}
+	r := map[string]renderer{}
+	s.taskRegions(r)
+	return r
 }

@@ -21,6 +21,7 @@ func (s *Server) door() http.Handler {
 	mux.Handle("GET /static/", s.pages.static())
 	mux.HandleFunc("GET /live", s.live)
 	mux.HandleFunc("GET /{$}", s.fleetPage)
+	s.taskRoutes(mux)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "There is no page "+r.URL.Path)
 	})

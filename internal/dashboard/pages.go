@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path"
 	"strings"
@@ -80,13 +81,15 @@ func loadPages(version string) (*pages, error) {
 
 // functions are what templates may call.
 func functions() template.FuncMap {
-	return template.FuncMap{
+	f := template.FuncMap{
 		"line":  visible.Line,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
 		"clock": func(t time.Time) string { return t.Format("15:04:05") },
 		"day":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
+	maps.Copy(f, taskFunctions())
+	return f
 }
 
 // static serves the files of static/. Their address has their tag, so that a browser may
