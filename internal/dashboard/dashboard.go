@@ -52,6 +52,7 @@ type Server struct {
 
 	sets     *sets
 	rejected *rejected
+	looks    *looks
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -73,6 +74,7 @@ func New(cfg Config) (*Server, error) {
 	s.hub = newHub(s.regions(), cfg.Log)
 	s.sets = newSets(s.store, s.hub)
 	s.rejected = &rejected{hub: s.hub}
+	s.looks = newLooks(s.store)
 	return s, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,6 +90,22 @@ func (h *hub) followedLocked(topic string) bool {
 		}
 	}
 	return false
+}
+
+// abouts are what those topics of a region are about that somebody looks at.
+func (h *hub) abouts(region string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var list []string
+	for b := range h.browsers {
+		for _, t := range b.topics {
+			if of, about, _ := strings.Cut(t, ":"); of == region && about != "" {
+				list = append(list, about)
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // run sends what has changed, until ctx ends.

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
@@ -82,6 +83,7 @@ func (s *Server) rejectedRegion(context.Context, string) (string, error) {
 // startTasks starts what keeps the task sets true.
 func (s *Server) startTasks(group *supervise.Group) {
 	group.Go("task sets", s.sets.run)
+	s.startLooks(group)
 	group.Go("rejected requests", func(ctx context.Context) error {
 		return s.rejected.load(ctx, func(ctx context.Context, id string) ([]tasks.Event, error) {
 			return tasks.EventsBefore(ctx, s.cfg.Redis, id, eventsPage)
@@ -93,11 +95,14 @@ func (s *Server) startTasks(group *supervise.Group) {
 func (s *Server) taskRegions(r map[string]renderer) {
 	r["running"] = s.runningRegion
 	r["rejected"] = s.rejectedRegion
+	r["ledger"] = s.ledgerRegion
 }
 
 // taskRoutes are the pages of task sets.
 func (s *Server) taskRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /tasks", s.tasksPage)
+	mux.HandleFunc("GET /tasks/{key}", s.taskPage)
+	mux.HandleFunc("GET /tasks/{key}/hosts/{host}", s.taskHostPage)
 }
 
 // paging says which part of a list a page shows, and where the other parts are.
@@ -156,8 +161,24 @@ func address(path string, parameters ...string) string {
 	return path + "?" + q.Encode()
 }
 
+// segment is a text as one part of a path.
+func segment(s string) string { return url.PathEscape(s) }
+
 // clipped is a search as it is used.
-func clipped(s string) string { return s[:min(len(s), searchLimit)] }
+func clipped(s string) string { return shortened(s, searchLimit) }
+
+// shortened is the beginning of a text, at most so many bytes, whole characters.
+func shortened(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for cut := most; cut > most-utf8.UTFMax && cut > 0; cut-- {
+		if utf8.RuneStart(s[cut]) {
+			return s[:cut]
+		}
+	}
+	return s[:most]
+}
 
 // taskFunctions are what the templates of task sets call besides.
 func taskFunctions() template.FuncMap {
@@ -166,8 +187,9 @@ func taskFunctions() template.FuncMap {
 		"number":  grouped[int],
 		"age":     func(t time.Time) string { return inWords(time.Since(t)) },
 		"took":    took,
+		"ms":      func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
 		"bytes":   inBytes[int64],
-		"segment": url.PathEscape,
+		"segment": segment,
 	}
 }
 
