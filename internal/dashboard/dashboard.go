@@ -53,6 +53,7 @@ type Server struct {
 	sets     *sets
 	rejected *rejected
 	looks    *looks
+	queues   *queues
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -75,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 	s.sets = newSets(s.store, s.hub)
 	s.rejected = &rejected{hub: s.hub}
 	s.looks = newLooks(s.store)
+	s.queues = newQueues(cfg.Redis, pages.tag)
 	return s, nil
 }
 

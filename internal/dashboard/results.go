@@ -245,12 +245,13 @@ func (o *outputs) group(key string) (*group, bool) {
 	return o.groups[at], true
 }
 
-// some are the first hosts of a group.
+// some are the first hosts of a group that were heard of, in order.
 func (o *outputs) some(g *group, most int) []string {
 	names := make([]string, 0, most)
 	for _, h := range g.hosts[:min(len(g.hosts), most)] {
 		names = append(names, o.hosts[h])
 	}
+	slices.Sort(names)
 	return names
 }
 

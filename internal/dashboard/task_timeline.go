@@ -40,9 +40,10 @@ type timeline struct {
 
 // step is something that happened.
 type step struct {
-	At   time.Time
-	What string
-	Kind string // "", "good", "bad", "warn", "next"
+	At    time.Time
+	After string // since the creation
+	What  string
+	Kind  string // "", "good", "bad", "warn", "next"
 }
 
 func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timeline, error) {
@@ -56,7 +57,7 @@ func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timelin
 	t := timeline{Width: curveWidth, Tall: curveHeight}
 	add := func(at time.Time, kind, format string, a ...any) {
 		if !at.IsZero() {
-			t.Steps = append(t.Steps, step{at, fmt.Sprintf(format, a...), kind})
+			t.Steps = append(t.Steps, step{at, "+" + took(max(at.Sub(l.Created), 0)), fmt.Sprintf(format, a...), kind})
 		}
 	}
 	add(l.Created, "", "created")

@@ -103,6 +103,7 @@ func (s *Server) taskRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /tasks", s.tasksPage)
 	mux.HandleFunc("GET /tasks/{key}", s.taskPage)
 	mux.HandleFunc("GET /tasks/{key}/hosts/{host}", s.taskHostPage)
+	s.queues.routes(mux)
 }
 
 // paging says which part of a list a page shows, and where the other parts are.
@@ -217,9 +218,18 @@ func took(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Hour:
-		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+		return twoUnits(int(d.Minutes()), "min", int(d.Seconds())%60, "s")
+	case d < 48*time.Hour:
+		return twoUnits(int(d.Hours()), "h", int(d.Minutes())%60, "min")
 	}
-	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	return twoUnits(int(d.Hours())/24, "days", int(d.Hours())%24, "h")
+}
+
+func twoUnits(big int, unit string, small int, smaller string) string {
+	if small == 0 {
+		return fmt.Sprintf("%d %s", big, unit)
+	}
+	return fmt.Sprintf("%d %s %d %s", big, unit, small, smaller)
 }
 
 // inBytes is a number of bytes.
