@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -83,7 +84,7 @@ func loadPages(version string) (*pages, error) {
 
 // functions are what templates may call.
 func functions() template.FuncMap {
-	return template.FuncMap{
+	f := template.FuncMap{
 		"line":  visible.Line,
 		"short": short,
 		"count": count,
@@ -93,6 +94,8 @@ func functions() template.FuncMap {
 		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
+	maps.Copy(f, taskFunctions())
+	return f
 }
 
 // short is a text as one line of at most so many characters.
