@@ -217,7 +217,11 @@ func (v *hostView) Waiting() (numbers []tasks.Number) {
 	}
 	enough := fmt.Errorf("enough")
 	err := v.s.store.Awaited(v.ctx, v.ID, func(page []tasks.Number) error {
-		numbers = append(numbers, page...)
+		for _, n := range page {
+			if numberForm(n) {
+				numbers = append(numbers, n)
+			}
+		}
 		if len(numbers) >= hostWaiting {
 			return enough
 		}
@@ -332,9 +336,9 @@ func (v *hostView) inSets(numbers []tasks.Number) ([]dispatched, error) {
 	var list []dispatched
 	for i, n := range numbers {
 		switch e := states[i].Err(); {
-		case e == nil:
+		case e == nil && numberForm(n):
 			list = append(list, dispatched{Number: n, State: tasks.State(clip(states[i].Val(), mostShort))})
-		case !isReply(e):
+		case e != nil && !isReply(e):
 			return nil, err
 		}
 	}
@@ -366,6 +370,20 @@ func (v *hostView) inSets(numbers []tasks.Number) ([]dispatched, error) {
 	return list, nil
 }
 
+// numberForm reports whether a task number is one: anything can stand in Redis.
+func numberForm(n tasks.Number) bool {
+	_, err := tasks.ParseNumber(string(n))
+	return err == nil
+}
+
+// Class is the class of the state, empty for one that there is not.
+func (d dispatched) Class() string {
+	if slices.Contains(tasks.States(), d.State) {
+		return "s-" + string(d.State)
+	}
+	return ""
+}
+
 // setNumbers returns the numbers of task sets, about the newest first, from one on.
 func (s *Server) setNumbers(ctx context.Context, from, most int) ([]tasks.Number, error) {
 	names, err := s.cfg.Redis.ZRevRange(ctx, tasks.KeySets, int64(from), int64(from+most-1)).Result()
@@ -373,8 +391,8 @@ func (s *Server) setNumbers(ctx context.Context, from, most int) ([]tasks.Number
 		return nil, fmt.Errorf("task sets: %w", err)
 	}
 	var numbers []tasks.Number
-	for _, n := range names {
-		numbers = append(numbers, tasks.Number(n))
+	for _, name := range names {
+		numbers = append(numbers, tasks.Number(name)) // what is none has no hosts
 	}
 	return numbers, nil
 }
