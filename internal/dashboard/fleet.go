@@ -74,6 +74,10 @@ type info struct {
 	read *atomic.Int64 // when it was last read, Unix ms
 }
 
+// mostID is the longest id that is kept, in bytes. Those that listeners let in have 128 at
+// most, but anything can stand in Redis.
+const mostID = 512
+
 // lease is a listener, and the end of its lease.
 type lease struct {
 	ID    string
@@ -182,6 +186,9 @@ func (f *fleet) dropLocked(id string) {
 
 // seenLocked takes what Redis says of a host, and reports whether that is new.
 func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
+	if len(p.Host) > mostID {
+		return false
+	}
 	h := f.hosts[p.Host]
 	came, known := f.came[p.Host]
 	delete(f.came, p.Host)

@@ -217,7 +217,11 @@ func (v *hostView) Waiting() (numbers []tasks.Number) {
 	}
 	enough := fmt.Errorf("enough")
 	err := v.s.store.Awaited(v.ctx, v.ID, func(page []tasks.Number) error {
-		numbers = append(numbers, page...)
+		for _, n := range page {
+			if numberForm(n) {
+				numbers = append(numbers, n)
+			}
+		}
 		if len(numbers) >= hostWaiting {
 			return enough
 		}
@@ -325,11 +329,25 @@ func (v *hostView) inSets(heads []head) ([]dispatched, error) {
 	var list []dispatched
 	for i, h := range heads {
 		switch e := states[i].Err(); {
-		case e == nil:
+		case e == nil && numberForm(h.Number):
 			list = append(list, dispatched{h, tasks.State(clip(states[i].Val(), mostShort))})
-		case !isReply(e):
+		case e != nil && !isReply(e):
 			return nil, err
 		}
 	}
 	return list, nil
+}
+
+// numberForm reports whether a task number is one: anything can stand in Redis.
+func numberForm(n tasks.Number) bool {
+	_, err := tasks.ParseNumber(string(n))
+	return err == nil
+}
+
+// Class is the class of the state, empty for one that there is not.
+func (d dispatched) Class() string {
+	if slices.Contains(tasks.States(), d.State) {
+		return "s-" + string(d.State)
+	}
+	return ""
 }

@@ -211,7 +211,7 @@ func text(n *html.Node) string {
 	var b strings.Builder
 	for d := range n.Descendants() {
 		if d.Type == html.TextNode {
-			b.WriteString(d.Data)
+			b.WriteString(d.Data + " ")
 		}
 	}
 	return strings.Join(strings.Fields(b.String()), " ")
@@ -332,6 +332,11 @@ func (st *stream) until(what string, right func(sent) bool) sent {
 	}
 	st.t.Fatalf("not seen: %s", what)
 	return sent{}
+}
+
+// setMember is a task set in the list of those that exist.
+func setMember(n tasks.Number, deadline time.Time) redis.Z {
+	return redis.Z{Score: float64(deadline.UnixMilli()), Member: string(n)}
 }
 
 // many puts made hosts on a roll: node-0 and so on, every third without information.
