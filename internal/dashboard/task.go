@@ -17,7 +17,7 @@ const (
 	commandsShown = 5  // commands whose outputs are on one page
 	groupsShown   = 4  // different outputs of each
 	groupsPage    = 20 // of one command, on its own page
-	hostsShown    = 8  // hosts of an output that are named
+	hostsShown    = 5  // hosts of an output that are named
 	hostPage      = 20 // results on the page of one host
 	outputShown   = 8 << 10
 )
