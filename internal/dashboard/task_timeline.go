@@ -73,7 +73,7 @@ func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timelin
 			about = "at least "
 		}
 		at := l.Sent.Add(l.Retry * (1<<(i+1) - 1))
-		add(at, "warn", "sent again, the %s time, to %s%s", ordinal(i+2), about, hostsInWords(int64(hosts)))
+		add(at, "warn", "%s send due for %s%s without an answer", ordinal(i+2), about, hostsInWords(int64(hosts)))
 	}
 	if c := k.outputs.curve; len(c.counts) > 0 {
 		add(time.UnixMilli(k.outputs.results[0].ms), "", "first command ended")
