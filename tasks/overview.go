@@ -90,7 +90,7 @@ type Progress struct {
 	State    State  // empty: it is not in the set
 	Working  string // the command that runs now, empty if none is known to
 	Complete int64  // how many commands have ended
-	Sends    int    // how often it was sent to; 0 if that is not known to be more than once
+	Sends    int    // sends that were counted, 0 for the first one alone; an old client gets but that
 }
 
 // Progress tells how far hosts of a set are, in their order, in one round trip: some
@@ -120,8 +120,8 @@ func (s *Store) Progress(ctx context.Context, n Number, hosts []string) ([]Progr
 	return list, nil
 }
 
-// Resent tells to how many hosts of a set its number was sent at least twice, three
-// times, and so on, [0] being those of twice. It reads about most hosts; all is false if
+// Resent tells for how many hosts of a set at least two sends of its number were counted,
+// three, and so on, [0] being those of two. It reads about most hosts; all is false if
 // there are more.
 func (s *Store) Resent(ctx context.Context, n Number, most int) (hosts []int, all bool, err error) {
 	seen, read := map[string]bool{}, 0

@@ -17,7 +17,7 @@ const (
 	commandsShown = 5  // commands whose outputs are on one page
 	groupsShown   = 4  // different outputs of each
 	groupsPage    = 20 // of one command, on its own page
-	hostsShown    = 8  // hosts of an output that are named
+	hostsShown    = 5  // hosts of an output that are named
 	hostPage      = 20 // results on the page of one host
 	outputShown   = 8 << 10
 )
@@ -45,6 +45,7 @@ type membersPart struct {
 	Search  string
 	State   string
 	Group   *group // only hosts with this output
+	C, G    string // which part of the outputs the page shows
 	Filters []link
 	Any     string // the list without a filter
 	Rows    []memberRow
@@ -238,7 +239,7 @@ func (s *Server) membersPart(r *http.Request, k *look, l tasks.Ledger) (membersP
 		return membersPart{}, err
 	}
 	q := r.URL.Query()
-	p := membersPart{Number: l.Number, Search: clipped(q.Get("q")), State: q.Get("state"), Partial: k.partial}
+	p := membersPart{Number: l.Number, Search: clipped(q.Get("q")), State: q.Get("state"), C: numeral(q.Get("c")), G: numeral(q.Get("g")), Partial: k.partial}
 	if !slices.Contains(tasks.States(), tasks.State(p.State)) {
 		p.State = ""
 	}
@@ -248,7 +249,7 @@ func (s *Server) membersPart(r *http.Request, k *look, l tasks.Ledger) (membersP
 	}
 	to := func(state, output string, page int) string {
 		return address(taskPath(l.Number), "state", state, "q", p.Search, "output", output, "page", pageWord(page),
-			"c", q.Get("c"), "g", q.Get("g")) + "#members"
+			"c", p.C, "g", p.G) + "#members"
 	}
 	p.Any = address(taskPath(l.Number)) + "#members"
 	anyState := k.find("", p.Search, p.Group)
@@ -309,9 +310,9 @@ func (s *Server) outputsPart(r *http.Request, k *look, commands []tasks.Command)
 	o := k.outputs
 	p := outputsPart{Number: k.number, Read: len(o.results), Reading: !o.complete, Full: o.full, All: taskPath(k.number) + "#outputs"}
 	q := r.URL.Query()
-	page, _ := strconv.Atoi(q.Get("g"))
+	page, _ := strconv.Atoi(numeral(q.Get("g")))
 	page = max(page, 1)
-	one, _ := strconv.Atoi(q.Get("c"))
+	one, _ := strconv.Atoi(numeral(q.Get("c")))
 	from, size := (page-1)*commandsShown, commandsShown
 	if p.One = one >= 1 && one <= len(commands); p.One {
 		from, size = one-1, 1
@@ -344,6 +345,14 @@ func (s *Server) outputsPart(r *http.Request, k *look, commands []tasks.Command)
 		p.Pages = pagingOf(page, commandsShown, len(commands), len(part), func(n int) string { return to(0, n) })
 	}
 	return p, s.readShown(r.Context(), k.number, p.Commands)
+}
+
+// numeral is s if it is a small number, else nothing.
+func numeral(s string) string {
+	if n, err := strconv.Atoi(s); err != nil || n < 1 || n > 1_000_000 {
+		return ""
+	}
+	return s
 }
 
 func pageOrNone(n int) string {

@@ -22,7 +22,7 @@ const (
 type milestones struct {
 	accepted  time.Time
 	sent      time.Time
-	datagrams string
+	datagrams int64
 	looked    bool // there is no more to be found
 }
 
@@ -63,7 +63,7 @@ func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timelin
 	add(l.Created, "", "created")
 	add(k.times.accepted, "", "written whole, for %s", hostsInWords(l.Total))
 	if sent := k.times.sent; !sent.IsZero() {
-		add(sent, "", "number sent, %s", countOf(k.times.datagrams, "datagram"))
+		add(sent, "", "number sent, %s", countOf(grouped(k.times.datagrams), "datagram"))
 	} else {
 		add(l.Sent, "", "opened, its number goes out")
 	}
@@ -73,7 +73,7 @@ func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timelin
 			about = "at least "
 		}
 		at := l.Sent.Add(l.Retry * (1<<(i+1) - 1))
-		add(at, "warn", "sent again, the %s time, to %s%s", ordinal(i+2), about, hostsInWords(int64(hosts)))
+		add(at, "warn", "%s send due for %s%s without an answer", ordinal(i+2), about, hostsInWords(int64(hosts)))
 	}
 	if c := k.outputs.curve; len(c.counts) > 0 {
 		add(time.UnixMilli(k.outputs.results[0].ms), "", "first command ended")
@@ -158,7 +158,8 @@ func (m *milestones) find(ctx context.Context, s *Server, l tasks.Ledger) error 
 			case e.Type == "task.accepted" && m.accepted.IsZero():
 				m.accepted = e.Time
 			case e.Type == "task.sent" && m.sent.IsZero():
-				m.sent, m.datagrams = e.Time, e.More["datagrams"]
+				m.sent = e.Time
+				m.datagrams, _ = strconv.ParseInt(e.More["datagrams"], 10, 64)
 			}
 			if !m.accepted.IsZero() && !m.sent.IsZero() {
 				m.looked = true

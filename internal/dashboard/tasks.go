@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/musterhq/muster/internal/supervise"
+	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -191,6 +192,12 @@ func taskFunctions() template.FuncMap {
 		"ms":      func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
 		"bytes":   inBytes[int64],
 		"segment": segment,
+		"short": func(s string, most int) string {
+			if cut := shortened(s, most); cut != s {
+				return visible.Line(cut) + "…"
+			}
+			return visible.Line(s)
+		},
 	}
 }
 
