@@ -257,13 +257,17 @@ func TestDispatchMoves(t *testing.T) {
 	list.until(text(`[data-region="sets"] tr[data-key="AC131"]`) + `.includes("running")`)
 	set := s.open(browser.Desktop, "/tasks/AC131")
 	set.until(`document.body.innerText.includes("same everywhere")`)
-	set.until(`document.querySelector("svg.bar rect.s-working") !== null`)
+	width := func(state string) string {
+		return fmt.Sprintf(`Number(document.querySelector("[data-region=ledger] svg.bar rect.s-%s").getAttribute("width"))`, state)
+	}
+	set.until(width("working") + ` > 0`)
 	set.mark()
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.ended("AC131")
-	set.until(`document.querySelector("svg.bar rect.s-working") === null && document.querySelector("svg.bar rect.s-done") !== null`)
+	set.until(width("working") + ` === 0 && ` + width("done") + ` > 0`)
+	set.until(text(`[data-region="members"] .filters`) + `.includes("done 3")`)
 	fleet.until(`!` + text(`[data-region="running"]`) + `.includes("AC131")`)
 	list.until(text(`[data-region="sets"] tr[data-key="AC131"]`) + `.includes("done")`)
 	fleet.marked()

@@ -9,16 +9,14 @@ import (
 
 const defaultSpan = "6h"
 
-// spans are the times that the chart can show, and how many samples are one column of
-// it.
+// spans are the times that the chart can show.
 var spans = map[string]struct { // never changes
 	length time.Duration
-	column int64
 	Text   string
 }{
-	"1h":  {time.Hour, 1, "hour"},
-	"6h":  {6 * time.Hour, 4, "6 hours"},
-	"24h": {24 * time.Hour, 16, "24 hours"},
+	"1h":  {time.Hour, "hour"},
+	"6h":  {6 * time.Hour, "6 hours"},
+	"24h": {24 * time.Hour, "24 hours"},
 }
 
 // spanNames are the spans in their order.
@@ -35,7 +33,6 @@ func chartTopics() (topics []string) {
 // chartHeight units.
 type chart struct {
 	Span     string
-	Text     string // the span in words
 	Width    int
 	Line     string // path of the line
 	Area     string // path of what is below it
@@ -45,7 +42,7 @@ type chart struct {
 	Now, Top int
 	Low      mark
 	High     mark
-	From, To time.Time
+	From     time.Time
 }
 
 // gap is a time of which nothing is known.
@@ -57,16 +54,21 @@ type mark struct {
 	At    time.Time
 }
 
-const chartHeight = 100
+const (
+	chartHeight  = 100
+	chartColumns = 360 // at most
+	chartLeast   = 40  // samples that it shows at least: 10 minutes
+)
 
 // chart draws what is known of a span up to now.
 func (p *past) chart(span string, now time.Time, online int) chart {
 	s := spans[span]
 	last := stepOf(now)
-	samples := p.span(last-int64(s.length/pastStep)+1, last)
+	samples := lead(p.span(last-int64(s.length/pastStep)+1, last))
+	column := (len(samples) + chartColumns - 1) / chartColumns // samples in one
 	c := chart{
-		Span: span, Text: s.Text, Now: online, Whole: true, Width: len(samples) / int(s.column),
-		From: time.Unix((last-int64(len(samples))+1)*int64(pastStep/time.Second), 0), To: now,
+		Span: span, Now: online, Whole: true, Width: (len(samples) + column - 1) / column,
+		From: time.Unix((last-int64(len(samples))+1)*int64(pastStep/time.Second), 0),
 	}
 	type bar struct {
 		known          bool
@@ -77,7 +79,7 @@ func (p *past) chart(span string, now time.Time, online int) chart {
 		if x.number == 0 {
 			continue
 		}
-		b := &bars[i/int(s.column)]
+		b := &bars[i/column]
 		if !b.known {
 			*b = bar{true, x.low, x.high, x.end}
 		}
@@ -121,6 +123,17 @@ func (p *past) chart(span string, now time.Time, online int) chart {
 	}
 	c.Line, c.Area = line.String(), area.String()
 	return c
+}
+
+// lead cuts off most of the time before anything is known: a page that has just begun
+// shows what it knows, and not hours of nothing.
+func lead(samples []sample) []sample {
+	first := slices.IndexFunc(samples, func(s sample) bool { return s.number != 0 })
+	if first < 0 {
+		return samples
+	}
+	known := len(samples) - first
+	return samples[max(0, len(samples)-max(known+known/8+1, chartLeast)):]
 }
 
 // thin leaves out points in the middle of a level line.

@@ -151,7 +151,7 @@ func shape(n *html.Node) string {
 
 // Whatever a host tells of itself, the page is made of the same elements and attributes as
 // with plain text, and nothing in it is invisible.
-func TestHostileText(t *testing.T) {
+func TestHostileTextOfHosts(t *testing.T) {
 	t.Parallel()
 	s := openSite(t)
 	ctx := t.Context()

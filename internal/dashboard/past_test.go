@@ -90,7 +90,8 @@ func TestChart(t *testing.T) {
 	if strings.Count(c.Line, "M") != 2 || !strings.HasPrefix(c.Line, "M0 37.5") || !strings.HasSuffix(c.Line, "L240 95.6") {
 		t.Errorf("line %q", c.Line)
 	}
-	if c := p.chart("24h", now, 7); c.Width != 360 || len(c.Unknown) != 2 || c.Unknown[0].X != 0 {
+	// Of the time before anything is known there is a little, as a sign.
+	if c := p.chart("24h", now, 7); c.Width != 271 || len(c.Unknown) != 2 || c.Unknown[0] != (gap{0, 31}) {
 		t.Errorf("a day: %d wide, unknown %v", c.Width, c.Unknown)
 	}
 	// A day later all of it is forgotten.

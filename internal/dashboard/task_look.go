@@ -118,9 +118,10 @@ var errTooMany = errors.New("too many hosts")
 
 // readMembers brings the hosts up to date. A state only ever goes on, so as long as the
 // counters are what they were before the last reading, nothing has moved since; and if
-// they are not, it is soon enough after some seconds.
+// they are not, it is soon enough after some seconds, unless the set has ended: then
+// nobody may ask again.
 func (k *look) readMembers(ctx context.Context, store *tasks.Store, l tasks.Ledger) error {
-	if !k.taken.IsZero() && (sameCounts(k.of, l) || time.Since(k.taken) < membersFor) {
+	if !k.taken.IsZero() && (sameCounts(k.of, l) || l.Stage != tasks.Closed && time.Since(k.taken) < membersFor) {
 		return nil
 	}
 	place := map[tasks.State]uint8{}

@@ -216,7 +216,7 @@ func hostile() []string {
 
 // Text of others is text on each page: it makes no element, no attribute that does
 // something, and nothing that a terminal or a reader would be led astray by.
-func TestHostileText(t *testing.T) {
+func TestHostileTextOfSets(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	const n = "AC1"

@@ -219,7 +219,7 @@
 
   // "/" goes to the search field, as elsewhere.
   document.addEventListener("keydown", (e) => {
-    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
+    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || (e.target.closest && e.target.closest("input, select, textarea"))) return;
     const field = document.querySelector("input[type=search]");
     if (field) { e.preventDefault(); field.focus(); field.select(); }
   });
