@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/musterhq/muster/tasks"
@@ -84,16 +83,4 @@ func (h head) Bar() bar {
 		counts[s] = int64(h.counts[i])
 	}
 	return barOf(counts, h.Total())
-}
-
-// grouped writes a number with a comma at each thousand.
-func grouped[T int | int64 | uint32](n T) string {
-	s := strconv.FormatInt(int64(n), 10)
-	if n < 0 {
-		return s
-	}
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -207,15 +207,8 @@ func attr(n *html.Node, name string) string {
 	return ""
 }
 
-func text(n *html.Node) string {
-	var b strings.Builder
-	for d := range n.Descendants() {
-		if d.Type == html.TextNode {
-			b.WriteString(d.Data + " ")
-		}
-	}
-	return strings.Join(strings.Fields(b.String()), " ")
-}
+// text is the text of an element, with single blanks.
+func text(n *html.Node) string { return strings.Join(strings.Fields(raw(n)), " ") }
 
 // id is the text of the element with an id, "none" if there is none.
 func (p *page) id(id string) string {
@@ -361,4 +354,15 @@ func many(s *Server, n int) {
 		s.fleet.putLocked(&h)
 	}
 	s.fleet.infos = newInfoQueue()
+}
+
+// raw is the text of an element as it is.
+func raw(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data)
+		}
+	}
+	return b.String()
 }

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -87,7 +86,7 @@ func functions() template.FuncMap {
 	f := template.FuncMap{
 		"line":  visible.Line,
 		"short": short,
-		"count": count,
+		"count": grouped[int],
 		"host":  hostPath,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
 		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
@@ -96,27 +95,6 @@ func functions() template.FuncMap {
 	}
 	maps.Copy(f, taskFunctions())
 	return f
-}
-
-// short is a text as one line of at most so many characters.
-func short(most int, s string) string {
-	line := visible.Line(clip(s, 8*most))
-	n := 0
-	for i := range line {
-		if n++; n > most {
-			return line[:i] + "…"
-		}
-	}
-	return line
-}
-
-// count is a number as people read it: 50,000.
-func count(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 // hostPath is the address of a host's page.

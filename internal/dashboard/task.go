@@ -126,7 +126,7 @@ type shown struct {
 }
 
 func showOutput(text string, bytes int64, most int) shown {
-	o := shown{Text: shortened(text, most), Kept: len(text), Bytes: max(bytes, int64(len(text)))}
+	o := shown{Text: clip(text, most), Kept: len(text), Bytes: max(bytes, int64(len(text)))}
 	o.Cut = len(o.Text) < len(text)
 	return o
 }
@@ -138,7 +138,7 @@ func (s *Server) startLooks(group *supervise.Group) { group.Go("task pages", s.w
 func (s *Server) headOfPage(w http.ResponseWriter, r *http.Request) (tasks.Ledger, bool) {
 	n, err := tasks.ParseNumber(r.PathValue("key"))
 	if err != nil {
-		s.fail(w, r, http.StatusNotFound, shortened(r.PathValue("key"), 100)+" is no task number: those are AC and 1 to 62 of A-Z a-z 0-9 . _ -")
+		s.fail(w, r, http.StatusNotFound, clip(r.PathValue("key"), 100)+" is no task number: those are AC and 1 to 62 of A-Z a-z 0-9 . _ -")
 		return tasks.Ledger{}, false
 	}
 	l, err := s.store.Ledger(r.Context(), n)

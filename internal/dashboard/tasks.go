@@ -8,10 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/musterhq/muster/internal/supervise"
-	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -167,37 +165,17 @@ func address(path string, parameters ...string) string {
 func segment(s string) string { return url.PathEscape(s) }
 
 // clipped is a search as it is used.
-func clipped(s string) string { return shortened(s, searchLimit) }
-
-// shortened is the beginning of a text, at most so many bytes, whole characters.
-func shortened(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for cut := most; cut > most-utf8.UTFMax && cut > 0; cut-- {
-		if utf8.RuneStart(s[cut]) {
-			return s[:cut]
-		}
-	}
-	return s[:most]
-}
+func clipped(s string) string { return clip(s, searchLimit) }
 
 // taskFunctions are what the templates of task sets call besides.
 func taskFunctions() template.FuncMap {
 	return template.FuncMap{
 		"grouped": grouped[int64],
-		"number":  grouped[int],
 		"age":     func(t time.Time) string { return inWords(time.Since(t)) },
 		"took":    took,
 		"ms":      func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
 		"bytes":   inBytes[int64],
 		"segment": segment,
-		"short": func(s string, most int) string {
-			if cut := shortened(s, most); cut != s {
-				return visible.Line(cut) + "…"
-			}
-			return visible.Line(s)
-		},
 	}
 }
 
