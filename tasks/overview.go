@@ -115,7 +115,7 @@ func (s *Store) Progress(ctx context.Context, n Number, hosts []string) ([]Progr
 	list := make([]Progress, len(hosts))
 	for i, h := range hosts {
 		list[i] = Progress{Host: h, State: State(text(states.Val(), i)), Working: text(working.Val(), i), Complete: ended[i].Val()}
-		list[i].Sends, _ = parseSends(text(sends.Val(), i))
+		list[i].Sends = parseSends(text(sends.Val(), i))
 	}
 	return list, nil
 }
@@ -132,11 +132,11 @@ func (s *Store) Resent(ctx context.Context, n Number, most int) (hosts []int, al
 			return nil, false, fmt.Errorf("sends of %s: %w", n, err)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
-			count, ok := parseSends(page[i+1])
-			if seen[page[i]] || !ok {
+			if seen[page[i]] { // one can come twice
 				continue
 			}
 			seen[page[i]] = true
+			count := parseSends(page[i+1])
 			for k := 2; k <= min(count, MaxAttempts); k++ {
 				if len(hosts) < k-1 {
 					hosts = append(hosts, 0)
@@ -154,11 +154,11 @@ func (s *Store) Resent(ctx context.Context, n Number, most int) (hosts []int, al
 	}
 }
 
-// parseSends is how often a host was sent to, from its entry in {AC131}:sends.
-func parseSends(entry string) (int, bool) {
-	count, _, ok := strings.Cut(entry, ":")
-	n, err := strconv.Atoi(count)
-	return n, ok && err == nil
+// parseSends is how many sends were counted for a host, from its entry in {AC131}:sends.
+func parseSends(entry string) int {
+	count, _, _ := strings.Cut(entry, ":")
+	n, _ := strconv.Atoi(count)
+	return n
 }
 
 // ResultsAt reads results by their ids, in their order, in one round trip. One that is no

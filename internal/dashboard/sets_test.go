@@ -217,6 +217,26 @@ func TestIndexIsBounded(t *testing.T) {
 	}
 }
 
+// What an event names is read at the next beat.
+func TestEventsAreReadUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.set("AC1", "a", "web-1")
+	b.set("AC2", "a", "web-1")
+	b.srv.happened(tasks.Event{Type: "task.accepted", Key: "AC1"})
+	b.srv.happened(tasks.Event{Type: "task.accepted", Key: "AC9"}) // which is not there
+	b.srv.happened(tasks.Event{Type: "task.accepted"})
+	b.srv.sets.refresh(b.Context(), false)
+	if got := b.srv.sets.Numbers(9); !slices.Equal(got, []tasks.Number{"AC1"}) {
+		t.Errorf("the index has %v", got)
+	}
+	b.report(ended("AC1", "web-1", "a", 0, ""))
+	b.srv.sets.refresh(b.Context(), true)
+	if r := b.srv.sets.Running(9); len(r.Sets) != 0 || r.More != 0 || !r.Wait {
+		t.Errorf("running: %+v", r)
+	}
+}
+
 // Sets come into the index by their events, move on, and leave it, while the services run.
 func TestIndexFollows(t *testing.T) {
 	t.Parallel()

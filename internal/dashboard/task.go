@@ -313,7 +313,7 @@ func (s *Server) outputsPart(r *http.Request, k *look, commands []tasks.Command)
 	page, _ := strconv.Atoi(numeral(q.Get("g")))
 	page = max(page, 1)
 	one, _ := strconv.Atoi(numeral(q.Get("c")))
-	from, size := (page-1)*commandsShown, commandsShown
+	from, size := 0, commandsShown
 	if p.One = one >= 1 && one <= len(commands); p.One {
 		from, size = one-1, 1
 	} else {
