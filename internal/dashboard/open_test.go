@@ -50,6 +50,7 @@ func openSite(t *testing.T) *site {
 func serveOn(t *testing.T, r *redistest.Server) *site {
 	t.Helper()
 	s := &site{t: t, redis: r, rdb: r.Client, Server: newServer(t, r.Client, r.Client)}
+	s.fleet.pace = pace{check: 50 * time.Millisecond, every: time.Second, least: 20 * time.Millisecond, share: 2, lookBack: 100 * time.Millisecond}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
