@@ -122,7 +122,7 @@ func (v *fleetView) Roll() rollPart {
 	if matching > 0 {
 		p.From, p.To = (q.Page-1)*q.Per+1, (q.Page-1)*q.Per+len(hosts)
 	}
-	for _, c := range columns {
+	for _, c := range rollColumns {
 		next := q
 		next.Sort, next.Page, next.Desc = c.Name, 1, false
 		h := columnHead{Name: c.Name, Title: c.Title}

@@ -136,6 +136,20 @@ func (h *hub) followed(topic string) bool {
 	return h.topics[topic] != nil
 }
 
+// abouts are what those topics of a region are about that somebody looks at.
+func (h *hub) abouts(region string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var list []string
+	for name := range h.topics {
+		if of, about, _ := strings.Cut(name, ":"); of == region && about != "" {
+			list = append(list, about)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // join lets a browser in, unless there are too many or the hub has ended. Within is how
 // long it may take to ask for its regions.
 func (h *hub) join(b *browser) (within time.Duration, ok bool) {

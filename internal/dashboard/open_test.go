@@ -147,7 +147,7 @@ func (s *site) get(path string, status int) *page {
 	if resp.StatusCode != status {
 		s.t.Fatalf("%s: status %d, want %d: %s", path, resp.StatusCode, status, body)
 	}
-	return parse(s.t, string(body))
+	return parsed(s.t, string(body))
 }
 
 // eventually waits until a page is as it should be.
@@ -180,7 +180,7 @@ type page struct {
 	root *html.Node
 }
 
-func parse(t testing.TB, text string) *page {
+func parsed(t testing.TB, text string) *page {
 	t.Helper()
 	root, err := html.Parse(strings.NewReader(text))
 	if err != nil {
@@ -199,7 +199,7 @@ func (p *page) all(want func(*html.Node) bool) (list []*html.Node) {
 	return list
 }
 
-func attr(n *html.Node, name string) string {
+func attribute(n *html.Node, name string) string {
 	for _, a := range n.Attr {
 		if a.Key == name {
 			return a.Val
@@ -208,7 +208,7 @@ func attr(n *html.Node, name string) string {
 	return ""
 }
 
-func text(n *html.Node) string {
+func words(n *html.Node) string {
 	var b strings.Builder
 	for d := range n.Descendants() {
 		if d.Type == html.TextNode {
@@ -220,34 +220,35 @@ func text(n *html.Node) string {
 
 // id is the text of the element with an id, "none" if there is none.
 func (p *page) id(id string) string {
-	list := p.all(func(n *html.Node) bool { return attr(n, "id") == id })
+	list := p.all(func(n *html.Node) bool { return attribute(n, "id") == id })
 	if len(list) == 0 {
 		return "none"
 	}
-	return text(list[0])
+	return words(list[0])
 }
 
 // region is the text of a region.
 func (p *page) region(name string) string {
-	list := p.all(func(n *html.Node) bool { return attr(n, "data-region") == name })
+	list := p.all(func(n *html.Node) bool { return attribute(n, "data-region") == name })
 	if len(list) != 1 {
 		p.t.Fatalf("%d regions %q", len(list), name)
 	}
-	return text(list[0])
+	return words(list[0])
 }
 
 // rows are the hosts of the roll, in order.
 func (p *page) rows() (ids []string) {
-	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "tr" && attr(n, "data-key") != "" }) {
-		ids = append(ids, attr(n, "data-key"))
+	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "tr" && attribute(n, "data-key") != "" }) {
+		ids = append(ids, attribute(n, "data-key"))
 	}
 	return ids
 }
 
 // href is where the first link with a text leads, empty if there is none.
-func (p *page) href(words string) string {
-	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "a" && text(n) == words }) {
-		return attr(n, "href")
+func (p *page) href(of string) string {
+	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "a" && words(n) == of }) {
+
+		return attribute(n, "href")
 	}
 	return ""
 }
@@ -335,8 +336,8 @@ func (st *stream) until(what string, right func(sent) bool) sent {
 	return sent{}
 }
 
-// member is a task set in the list of those that exist.
-func member(n tasks.Number, deadline time.Time) redis.Z {
+// setEntry is a task set in the list of those that exist.
+func setEntry(n tasks.Number, deadline time.Time) redis.Z {
 	return redis.Z{Score: float64(deadline.UnixMilli()), Member: string(n)}
 }
 

@@ -85,9 +85,9 @@ func loadPages(version string) (*pages, error) {
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"line":  visible.Line,
-		"short": short,
+		"cut":   cutLine,
 		"count": count,
-		"host":  hostPath,
+		"host":  hostAddress,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
 		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
@@ -95,8 +95,8 @@ func functions() template.FuncMap {
 	}
 }
 
-// short is a text as one line of at most so many characters.
-func short(most int, s string) string {
+// cutLine is a text as one line of at most so many characters.
+func cutLine(most int, s string) string {
 	line := visible.Line(clip(s, 8*most))
 	n := 0
 	for i := range line {
@@ -116,8 +116,8 @@ func count(n int) string {
 	return s
 }
 
-// hostPath is the address of a host's page.
-func hostPath(id string) string { return "/hosts/" + url.PathEscape(id) }
+// hostAddress is the address of a host's page.
+func hostAddress(id string) string { return "/hosts/" + url.PathEscape(id) }
 
 // static serves the files of static/. Their address has their tag, so that a browser may
 // keep them.
