@@ -90,16 +90,20 @@ func (s *Server) Ready(context.Context) error {
 	return nil
 }
 
-// failures logs the first of a series of failures, and nothing that follows it until
-// something has succeeded.
+// failures logs the first of a series of refusals by Redis, and nothing that follows it
+// until something has succeeded. That Redis is away is said by watch.
 type failures struct {
 	log    logrus.FieldLogger
 	failed bool
 }
 
 func (f *failures) seen(err error, message string) {
-	if err != nil && !f.failed {
+	if err == nil || !isReply(err) {
+		f.failed = f.failed && err != nil
+		return
+	}
+	if !f.failed {
 		f.log.WithError(err).Warn(message)
 	}
-	f.failed = err != nil
+	f.failed = true
 }

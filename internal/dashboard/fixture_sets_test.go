@@ -142,7 +142,16 @@ func (b *bench) page(url string) *html.Node {
 	if w.Code != http.StatusOK {
 		b.Fatalf("%s: %d %s", url, w.Code, w.Body)
 	}
-	return parse(b.T, w.Body.String()).root
+	return parse(b.T, w.Body.String())
+}
+
+func parse(t *testing.T, text string) *html.Node {
+	t.Helper()
+	n, err := html.Parse(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // all are the elements below n for which is holds.
@@ -155,6 +164,15 @@ func all(n *html.Node, is func(*html.Node) bool) (found []*html.Node) {
 	return found
 }
 
+func attr(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
 // having is a test for elements of a name that have a class, either "" for any.
 func having(name, class string) func(*html.Node) bool {
 	return func(n *html.Node) bool {
@@ -165,8 +183,22 @@ func having(name, class string) func(*html.Node) bool {
 	}
 }
 
-// columnText is the text of a column of the first table.
-func columnText(n *html.Node, class string) (cells []string) {
+// text is the text of an element, with single blanks.
+func text(n *html.Node) string { return strings.Join(strings.Fields(raw(n)), " ") }
+
+// raw is the text of an element as it is.
+func raw(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data)
+		}
+	}
+	return b.String()
+}
+
+// column is the text of a column of the first table.
+func column(n *html.Node, class string) (cells []string) {
 	for _, td := range all(n, having("td", class)) {
 		cells = append(cells, text(td))
 	}

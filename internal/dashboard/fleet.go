@@ -28,6 +28,7 @@ type fleet struct {
 	touch   func(topics ...string) // tells browsers
 	fails   failures               // of reading the roll
 	past    *past
+	pace    pace
 
 	mu        sync.RWMutex
 	hosts     map[string]*host
@@ -88,7 +89,7 @@ type lease struct {
 
 func newFleet(rdb redis.UniversalClient, c *contact, touch func(...string), fails failures) *fleet {
 	return &fleet{
-		rdb: rdb, roll: tasks.NewRoll(rdb), contact: c, touch: touch, fails: fails, past: &past{},
+		rdb: rdb, roll: tasks.NewRoll(rdb), contact: c, touch: touch, fails: fails, past: &past{}, pace: defaultPace(),
 		hosts: map[string]*host{}, held: map[unique.Handle[string]]int{}, due: map[string]bool{}, came: map[string]time.Time{},
 		wake: make(chan struct{}, 1), checked: make(chan check, 1),
 		infos: newInfoQueue(), orders: map[string]ordered{},

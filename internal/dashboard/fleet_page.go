@@ -44,8 +44,19 @@ func (v *fleetView) Known() bool { return v.s.fleet.known() }
 // Online is how many hosts are online.
 func (v *fleetView) Online() int { return v.s.fleet.size() }
 
-// Listeners are all listeners.
-func (v *fleetView) Listeners() []lease { return v.s.fleet.leases() }
+// listenersShown is how many listeners the page names.
+const listenersShown = 50
+
+// Listeners are the first listeners, by their names.
+func (v *fleetView) Listeners() []lease {
+	all := v.s.fleet.leases()
+	return all[:min(len(all), listenersShown)]
+}
+
+// MoreListeners is how many others there are.
+func (v *fleetView) MoreListeners() int {
+	return max(0, len(v.s.fleet.leases())-listenersShown)
+}
 
 // Living is how many listeners have a lease.
 func (v *fleetView) Living() (n int) {
@@ -122,7 +133,7 @@ func (v *fleetView) Roll() rollPart {
 	if matching > 0 {
 		p.From, p.To = (q.Page-1)*q.Per+1, (q.Page-1)*q.Per+len(hosts)
 	}
-	for _, c := range columns {
+	for _, c := range rollColumns {
 		next := q
 		next.Sort, next.Page, next.Desc = c.Name, 1, false
 		h := columnHead{Name: c.Name, Title: c.Title}

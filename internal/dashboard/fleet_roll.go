@@ -30,7 +30,7 @@ type query struct {
 func parseQuery(v url.Values) query {
 	q := query{Search: clip(strings.TrimSpace(v.Get("q")), mostQuery), Sort: v.Get("sort"), Desc: v.Get("desc") == "1", Span: v.Get("span")}
 	if columnOf(q.Sort) == nil {
-		q.Sort, q.Desc = columns[0].Name, false
+		q.Sort, q.Desc = rollColumns[0].Name, false
 	}
 	if q.Per, _ = strconv.Atoi(v.Get("per")); !slices.Contains(perPage[:], q.Per) {
 		q.Per = perPage[0]
@@ -49,7 +49,7 @@ func (q query) URL() string {
 	if q.Search != "" {
 		v.Set("q", q.Search)
 	}
-	if q.Sort != columns[0].Name || q.Desc {
+	if q.Sort != rollColumns[0].Name || q.Desc {
 		v.Set("sort", q.Sort)
 	}
 	if q.Desc {
@@ -73,14 +73,14 @@ func (q query) URL() string {
 func (q query) at(page int) string   { q.Page = page; return q.URL() }
 func (q query) over(s string) string { q.Span = s; return q.URL() }
 
-// column is a column of the roll.
-type column struct {
+// rollColumn is a column of the roll.
+type rollColumn struct {
 	Name, Title string
 	less        func(a, b *host) int
 }
 
-// columns are those of the roll, in their order. Equal hosts are ordered by their id.
-var columns = [...]column{ // never changes
+// rollColumns are those of the roll, in their order. Equal hosts are ordered by their id.
+var rollColumns = [...]rollColumn{ // never changes
 	{"host", "Host", byID},
 	{"hostname", "Hostname", func(a, b *host) int { return natural(a.told().hostname, b.told().hostname) }},
 	{"address", "Address", func(a, b *host) int { return a.addr.Compare(b.addr) }},
@@ -96,14 +96,14 @@ var columns = [...]column{ // never changes
 }
 
 // compare is the order of the roll by the column.
-func (c *column) compare(a, b *host) int { return cmp.Or(c.less(a, b), byID(a, b)) }
+func (c *rollColumn) compare(a, b *host) int { return cmp.Or(c.less(a, b), byID(a, b)) }
 
 func byID(a, b *host) int { return cmp.Or(natural(a.id, b.id), strings.Compare(a.id, b.id)) }
 
-func columnOf(name string) *column {
-	for i := range columns {
-		if columns[i].Name == name {
-			return &columns[i]
+func columnOf(name string) *rollColumn {
+	for i := range rollColumns {
+		if rollColumns[i].Name == name {
+			return &rollColumns[i]
 		}
 	}
 	return nil

@@ -30,9 +30,9 @@ func TestHostComesAndGoesLive(t *testing.T) {
 		live.until("numbers, news, roll and host after "+news, func(m sent) bool {
 			switch {
 			case m.event == "swap" && m.data.Region == "numbers":
-				seen["numbers"] = parse(t, m.data.HTML).id("hosts-online") == online
+				seen["numbers"] = parsed(t, m.data.HTML).id("hosts-online") == online
 			case m.event == "swap" && m.data.Region == "news":
-				seen["news"] = strings.Contains(text(parse(t, m.data.HTML).root), news)
+				seen["news"] = strings.Contains(words(parsed(t, m.data.HTML).root), news)
 			case m.event == "swap" && m.data.Region == "chart":
 				seen["chart"] = strings.Contains(m.data.HTML, "highest 1") || strings.Contains(m.data.HTML, "1 all the time")
 			case m.event == "stale":
@@ -67,7 +67,7 @@ func TestHostComesAndGoesLive(t *testing.T) {
 	// Another instance that is refused is news, too.
 	s.must(tasks.Record(t.Context(), s.rdb, tasks.Event{Type: "host.duplicate", Host: "web-1", Reason: "another instance is connected to l1"}))
 	live.until("the one that was refused", func(m sent) bool {
-		return m.data.Region == "news" && strings.Contains(text(parse(t, m.data.HTML).root), "refused web-1 another instance is connected to l1")
+		return m.data.Region == "news" && strings.Contains(words(parsed(t, m.data.HTML).root), "refused web-1 another instance is connected to l1")
 	})
 }
 
@@ -154,7 +154,7 @@ func TestRedisAway(t *testing.T) {
 
 	r.Stop()
 	live.until("the banner", func(m sent) bool {
-		return m.data.Region == "redis" && strings.HasPrefix(parse(t, m.data.HTML).id("redis-away"), "Redis has not answered since ")
+		return m.data.Region == "redis" && strings.HasPrefix(parsed(t, m.data.HTML).id("redis-away"), "Redis has not answered since ")
 	})
 	p := s.get("/", http.StatusOK)
 	if got := p.rows(); !slices.Equal(got, []string{"web-1", "web-2"}) || !strings.HasPrefix(p.id("redis-away"), "Redis has not answered since 2") {
@@ -214,7 +214,7 @@ func TestPastFromEvents(t *testing.T) {
 	live := s.follow("news")
 	s.leave("l1", "a")
 	m := live.until("the next news", func(m sent) bool { return m.data.Region == "news" })
-	if got := text(parse(t, m.data.HTML).root); strings.Count(got, "came ") != 3 || strings.Count(got, "went ") != 2 {
+	if got := words(parsed(t, m.data.HTML).root); strings.Count(got, "came ") != 3 || strings.Count(got, "went ") != 2 {
 		t.Errorf("news %q", got) // none twice
 	}
 }

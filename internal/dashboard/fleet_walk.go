@@ -11,11 +11,18 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-const (
-	walkEvery = 15 * time.Second // the whole roll is read this often in any case
-	walkPause = 2 * time.Second  // least time between two readings
-	walkShare = 20               // and for so many times as long as a reading takes there is none
-)
+// pace is how often the roll is looked at.
+type pace struct {
+	check    time.Duration // a cheap look
+	every    time.Duration // the whole roll is read so often in any case,
+	least    time.Duration // and not sooner than so long after the last time
+	share    int           // or so many times as long as that took
+	lookBack time.Duration // a stream of events that is quiet is held against where it was read up to
+}
+
+func defaultPace() pace {
+	return pace{check: checkEvery, every: 15 * time.Second, least: 2 * time.Second, share: 20, lookBack: 3 * time.Second}
+}
 
 // check is a cheap look at the roll: how large it is, and the leases.
 type check struct {
@@ -51,9 +58,9 @@ func (f *fleet) look(ctx context.Context) check {
 // mostListeners bounds what is read of a roll that somebody has filled with nonsense.
 const mostListeners = 10_000
 
-// checks makes a check every second, until ctx ends.
+// checks makes a check every second, until ctx ends; that is the default pace.
 func (f *fleet) checks(ctx context.Context) error {
-	tick := time.NewTicker(checkEvery)
+	tick := time.NewTicker(f.pace.check)
 	defer tick.Stop()
 	for {
 		c := f.look(ctx)
@@ -99,12 +106,12 @@ func (f *fleet) keep(ctx context.Context) error {
 				continue
 			}
 			began := now
-			err := f.walk(ctx, c)
+			err := f.readAll(ctx, c)
 			f.fails.seen(err, "the roll can't be read, trying on")
 			now = time.Now()
-			next = now.Add(max(walkPause, walkShare*now.Sub(began)))
+			next = now.Add(max(f.pace.least, time.Duration(f.pace.share)*now.Sub(began)))
 			if err == nil {
-				odd, whole = 0, now.Add(walkEvery)
+				odd, whole = 0, now.Add(f.pace.every)
 			}
 		}
 	}
@@ -141,8 +148,8 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 	return fits, sameLeases
 }
 
-// walk reads the whole roll.
-func (f *fleet) walk(ctx context.Context, c check) error {
+// readAll reads the whole roll.
+func (f *fleet) readAll(ctx context.Context, c check) error {
 	view, err := f.roll.View(ctx)
 	if err != nil {
 		return err

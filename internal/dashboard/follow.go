@@ -12,8 +12,6 @@ import (
 const (
 	eventsPage  = 500
 	eventsBlock = 500 * time.Millisecond // a cancelled context does not interrupt the wait
-	// lookBack is how often a stream that is quiet is held against where it was read up to.
-	lookBack = 3 * time.Second
 )
 
 // follow reads the events as they come and passes them on, until ctx ends. It begins
@@ -49,7 +47,7 @@ func (s *Server) follow(ctx context.Context) error {
 		}
 		if now := time.Now(); len(events) > 0 || quiet.IsZero() {
 			quiet = now
-		} else if now.Sub(quiet) > lookBack {
+		} else if now.Sub(quiet) > s.fleet.pace.lookBack {
 			quiet = now
 			if id, err := tasks.LastEvent(ctx, s.cfg.Reader); err == nil && later(last, id) {
 				last = "" // Redis was emptied, or is another one: its ids may begin lower

@@ -313,7 +313,7 @@ func (v *hostView) dispatches() (d dispatches) {
 			return d
 		}
 	}
-	d.More = hostPath(v.ID) + "?skip=" + strconv.Itoa(v.Skip+d.Looked)
+	d.More = hostAddress(v.ID) + "?skip=" + strconv.Itoa(v.Skip+d.Looked)
 	return d
 }
 

@@ -23,7 +23,7 @@ func (s *site) put(n tasks.Number, hosts ...string) {
 	for _, h := range hosts {
 		s.must(s.rdb.HSet(ctx, tasks.KeyHosts(n), h, "sent").Err())
 	}
-	s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setMember(n, now.Add(time.Hour))).Err())
+	s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setEntry(n, now.Add(time.Hour))).Err())
 	s.must(s.sets.reconcile(ctx))
 }
 
@@ -47,7 +47,7 @@ func TestHostPage(t *testing.T) {
 	if got := p.id("host-id"); got != id {
 		t.Errorf("id %q", got)
 	}
-	all := text(p.root)
+	all := words(p.root)
 	for _, want := range []string{
 		"10.0.0.0:6655", "l1", "agent i", "AClater", "hostname db-7", "os linux", "mac 52-54-00-12-34-56", "kernel 6.1",
 		"10.9.8.7 172.16.0.1", "role=db zone=b", "came at l1", "Of all events that Redis still has.", "told 2",
@@ -77,11 +77,11 @@ func TestHostPage(t *testing.T) {
 		t.Errorf("dispatches %q", got)
 	}
 	s.must(s.rdb.Del(t.Context(), tasks.KeyHosts("ACmine")).Err())
-	if got := text(s.get(address, http.StatusNotFound).root); !strings.Contains(got, "Nobody has heard of the host "+id) {
+	if got := words(s.get(address, http.StatusNotFound).root); !strings.Contains(got, "Nobody has heard of the host "+id) {
 		t.Errorf("unknown: %q", got)
 	}
 	for _, bad := range []string{"-a", "a b", "%00", "%3Cscript%3E", strings.Repeat("h", 129), "%FF", "a%2Fb"} {
-		if got := text(s.get("/hosts/"+bad, http.StatusNotFound).root); !strings.Contains(got, "is no id of a host") {
+		if got := words(s.get("/hosts/"+bad, http.StatusNotFound).root); !strings.Contains(got, "is no id of a host") {
 			t.Errorf("%s: %q", bad, got)
 		}
 	}
@@ -96,7 +96,7 @@ func TestDispatchesFurtherBack(t *testing.T) {
 	for i := range 5 * hostSetsLook / 2 {
 		n := tasks.Number(fmt.Sprintf("AC%05d", i))
 		s.must(s.rdb.HSet(t.Context(), tasks.KeyMeta(n), "state", "closed", "created_ms", i+1).Err())
-		s.must(s.rdb.ZAdd(t.Context(), tasks.KeySets, setMember(n, deadline.Add(time.Duration(i)*time.Second))).Err())
+		s.must(s.rdb.ZAdd(t.Context(), tasks.KeySets, setEntry(n, deadline.Add(time.Duration(i)*time.Second))).Err())
 	}
 	s.must(s.sets.reconcile(t.Context()))
 	s.must(s.rdb.HSet(t.Context(), tasks.KeyHosts("AC00007"), "web-1", "done").Err())
@@ -175,7 +175,7 @@ func TestHostileTextOfHosts(t *testing.T) {
 		n := tasks.Number("AC" + host(i))
 		s.must(s.rdb.HSet(ctx, tasks.KeyHosts(n), host(i), bad).Err())
 		s.must(s.rdb.HSet(ctx, tasks.KeyMeta(n), "state", bad, "created_ms", "1", "commands", bad).Err())
-		s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setMember(n, time.Now())).Err())
+		s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setEntry(n, time.Now())).Err())
 		s.must(tasks.RecordAll(ctx, s.rdb, events(i)))
 	}
 	s.must(s.sets.reconcile(ctx))
@@ -199,7 +199,7 @@ func TestHostileTextOfHosts(t *testing.T) {
 			plain = pages
 		}
 		for k, p := range pages {
-			shown := text(p.root)
+			shown := words(p.root)
 			if i == 0 && strings.Count(shown, "plain") < 10 {
 				t.Errorf("page %d does not show all: %s", k, shown)
 			}
@@ -239,7 +239,7 @@ func TestHostileID(t *testing.T) {
 			continue
 		}
 		p := find(t, s, "/")
-		shapes[id] = strings.ReplaceAll(shape(p.root), hostPath(id), "/hosts/HOST")
+		shapes[id] = strings.ReplaceAll(shape(p.root), hostAddress(id), "/hosts/HOST")
 		if i > 0 && shapes[id] != shapes["plain"] {
 			t.Errorf("%.40q: made of other things", id)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,12 @@ func inHub(t *testing.T, renderers map[string]renderer, test func(t *testing.T, 
 	})
 }
 
+// rest lets time pass, and what is due in it end.
+func rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // visit lets a browser in.
 func visit(t *testing.T, h *hub, topics ...string) *browser {
 	t.Helper()
@@ -53,17 +60,20 @@ func got(b *browser) (list []string) {
 
 func TestHub(t *testing.T) {
 	t.Parallel()
-	renders := 0
-	var broken error
+	var renders atomic.Int64
+	var broken atomic.Bool
 	swaps := map[string]renderer{"numbers": func(context.Context, string) (string, error) {
-		renders++
-		return fmt.Sprint(renders / 2), broken
+		n := renders.Add(1)
+		if broken.Load() {
+			return "", errors.New("Redis is away")
+		}
+		return fmt.Sprint(n / 2), nil
 	}}
 	inHub(t, swaps, func(t *testing.T, h *hub) {
 		h.touch("numbers", "roll") // nobody looks
 		both, other := visit(t, h, "numbers", "roll", "roll"), visit(t, h, "host:a")
-		time.Sleep(time.Second)
-		if renders != 0 || got(both) != nil {
+		rest(time.Second)
+		if renders.Load() != 0 || got(both) != nil {
 			t.Error("a message of what was before the browser")
 		}
 
@@ -71,41 +81,41 @@ func TestHub(t *testing.T) {
 		for range 100 {
 			h.touch("numbers", "roll")
 		}
-		time.Sleep(time.Second)
-		if list := got(both); len(list) != 2 || renders != 1 || got(other) != nil {
-			t.Errorf("%v, %d renders", list, renders)
+		rest(time.Second)
+		if list := got(both); len(list) != 2 || renders.Load() != 1 || got(other) != nil {
+			t.Errorf("%v, %d renders", list, renders.Load())
 		}
 
 		// What looks as before is not sent.
-		broken = errors.New("Redis is away")
+		broken.Store(true)
 		h.touch("numbers")
-		time.Sleep(time.Second) // and one that can't be made is made later
-		if list := got(both); list != nil || renders != 2 {
-			t.Errorf("%v, %d renders", list, renders)
+		rest(time.Second) // and one that can't be made is made later
+		if list := got(both); list != nil || renders.Load() != 2 {
+			t.Errorf("%v, %d renders", list, renders.Load())
 		}
-		broken = nil
-		time.Sleep(renderAgain)
+		broken.Store(false)
+		rest(renderAgain)
 		if list := got(both); len(list) != 1 || list[0] != "swap numbers 1" {
-			t.Errorf("%v, %d renders", list, renders)
+			t.Errorf("%v, %d renders", list, renders.Load())
 		}
-		renders = 1
+		renders.Store(1)
 		h.touch("numbers")
-		time.Sleep(time.Second)
-		if list := got(both); list != nil || renders != 2 {
-			t.Errorf("sent again: %v, %d renders", list, renders)
+		rest(time.Second)
+		if list := got(both); list != nil || renders.Load() != 2 {
+			t.Errorf("sent again: %v, %d renders", list, renders.Load())
 		}
 
 		// One that is slow finds the newest state, and nothing piles up.
 		for range 50 {
 			h.touch("numbers", "roll")
-			time.Sleep(time.Second)
+			rest(time.Second)
 		}
 		if list := got(both); len(list) != 2 {
 			t.Errorf("%d messages wait", len(list))
 		}
 
 		h.touchAll()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if list := got(other); len(list) != 1 || list[0] != "stale host " {
 			t.Errorf("after touchAll: %v", list)
 		}
@@ -132,7 +142,7 @@ func TestManyBrowsers(t *testing.T) {
 		messages := 0
 		for range 400 { // 100 s
 			h.touch("roll")
-			time.Sleep(hubPace)
+			rest(hubPace)
 			for _, m := range all[7].take() {
 				messages++
 				var data struct{ Within int }
@@ -163,7 +173,7 @@ func TestSlowRegion(t *testing.T) {
 		b := visit(t, h, "slow", "fast", "panic")
 		for range 5 {
 			h.touch("slow", "fast", "panic")
-			time.Sleep(time.Second)
+			rest(time.Second)
 			if list := got(b); len(list) != 1 {
 				t.Errorf("%d messages", len(list))
 			}

@@ -50,6 +50,7 @@ func openSite(t *testing.T) *site {
 func serveOn(t *testing.T, r *redistest.Server) *site {
 	t.Helper()
 	s := &site{t: t, redis: r, rdb: r.Client, Server: newServer(t, r.Client, r.Client)}
+	s.fleet.pace = pace{check: 50 * time.Millisecond, every: time.Second, least: 20 * time.Millisecond, share: 2, lookBack: 100 * time.Millisecond}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +147,7 @@ func (s *site) get(path string, status int) *page {
 	if resp.StatusCode != status {
 		s.t.Fatalf("%s: status %d, want %d: %s", path, resp.StatusCode, status, body)
 	}
-	return parse(s.t, string(body))
+	return parsed(s.t, string(body))
 }
 
 // eventually waits until a page is as it should be.
@@ -179,7 +180,7 @@ type page struct {
 	root *html.Node
 }
 
-func parse(t testing.TB, text string) *page {
+func parsed(t testing.TB, text string) *page {
 	t.Helper()
 	root, err := html.Parse(strings.NewReader(text))
 	if err != nil {
@@ -198,7 +199,7 @@ func (p *page) all(want func(*html.Node) bool) (list []*html.Node) {
 	return list
 }
 
-func attr(n *html.Node, name string) string {
+func attribute(n *html.Node, name string) string {
 	for _, a := range n.Attr {
 		if a.Key == name {
 			return a.Val
@@ -207,39 +208,47 @@ func attr(n *html.Node, name string) string {
 	return ""
 }
 
-// text is the text of an element, with single blanks.
-func text(n *html.Node) string { return strings.Join(strings.Fields(raw(n)), " ") }
+func words(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data + " ")
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
 
 // id is the text of the element with an id, "none" if there is none.
 func (p *page) id(id string) string {
-	list := p.all(func(n *html.Node) bool { return attr(n, "id") == id })
+	list := p.all(func(n *html.Node) bool { return attribute(n, "id") == id })
 	if len(list) == 0 {
 		return "none"
 	}
-	return text(list[0])
+	return words(list[0])
 }
 
 // region is the text of a region.
 func (p *page) region(name string) string {
-	list := p.all(func(n *html.Node) bool { return attr(n, "data-region") == name })
+	list := p.all(func(n *html.Node) bool { return attribute(n, "data-region") == name })
 	if len(list) != 1 {
 		p.t.Fatalf("%d regions %q", len(list), name)
 	}
-	return text(list[0])
+	return words(list[0])
 }
 
 // rows are the hosts of the roll, in order.
 func (p *page) rows() (ids []string) {
-	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "tr" && attr(n, "data-key") != "" }) {
-		ids = append(ids, attr(n, "data-key"))
+	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "tr" && attribute(n, "data-key") != "" }) {
+		ids = append(ids, attribute(n, "data-key"))
 	}
 	return ids
 }
 
 // href is where the first link with a text leads, empty if there is none.
-func (p *page) href(words string) string {
-	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "a" && text(n) == words }) {
-		return attr(n, "href")
+func (p *page) href(of string) string {
+	for _, n := range p.all(func(n *html.Node) bool { return n.Data == "a" && words(n) == of }) {
+
+		return attribute(n, "href")
 	}
 	return ""
 }
@@ -327,8 +336,8 @@ func (st *stream) until(what string, right func(sent) bool) sent {
 	return sent{}
 }
 
-// setMember is a task set in the list of those that exist.
-func setMember(n tasks.Number, deadline time.Time) redis.Z {
+// setEntry is a task set in the list of those that exist.
+func setEntry(n tasks.Number, deadline time.Time) redis.Z {
 	return redis.Z{Score: float64(deadline.UnixMilli()), Member: string(n)}
 }
 
@@ -354,15 +363,4 @@ func many(s *Server, n int) {
 		s.fleet.putLocked(&h)
 	}
 	s.fleet.infos = newInfoQueue()
-}
-
-// raw is the text of an element as it is.
-func raw(n *html.Node) string {
-	var b strings.Builder
-	for d := range n.Descendants() {
-		if d.Type == html.TextNode {
-			b.WriteString(d.Data)
-		}
-	}
-	return b.String()
 }

@@ -85,9 +85,9 @@ func loadPages(version string) (*pages, error) {
 func functions() template.FuncMap {
 	f := template.FuncMap{
 		"line":  visible.Line,
-		"short": short,
+		"cut":   cutLine,
 		"count": grouped[int],
-		"host":  hostPath,
+		"host":  hostAddress,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
 		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
@@ -97,8 +97,8 @@ func functions() template.FuncMap {
 	return f
 }
 
-// hostPath is the address of a host's page.
-func hostPath(id string) string { return "/hosts/" + url.PathEscape(id) }
+// hostAddress is the address of a host's page.
+func hostAddress(id string) string { return "/hosts/" + url.PathEscape(id) }
 
 // static serves the files of static/. Their address has their tag, so that a browser may
 // keep them.

@@ -24,7 +24,7 @@ func TestQueuesPage(t *testing.T) {
 	}
 	for _, url := range []string{"/queues/", "/queues/queues/dispatch?status=archived"} {
 		w := b.get(url, "")
-		page := parse(t, w.Body.String()).root
+		page := parse(t, w.Body.String())
 		policy := w.Header().Get("Content-Security-Policy")
 		if w.Code != http.StatusOK || !strings.HasPrefix(policy, "default-src 'none'; script-src 'self' 'sha256-") || w.Header().Get("X-Frame-Options") != "DENY" {
 			t.Fatalf("%s: %d, policy %s", url, w.Code, policy)

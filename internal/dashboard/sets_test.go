@@ -95,7 +95,7 @@ func TestSetsByOutcome(t *testing.T) {
 		"?q=ac3":          "AC3",
 		"?q=C4&show=done": "",
 	} {
-		got := strings.Fields(strings.Join(columnText(b.page("/tasks"+query), "c-number"), " "))
+		got := strings.Fields(strings.Join(column(b.page("/tasks"+query), "c-number"), " "))
 		slices.Sort(got) // sets of one millisecond have no order of their own
 		wanted := strings.Fields(want)
 		slices.Sort(wanted)
@@ -106,8 +106,8 @@ func TestSetsByOutcome(t *testing.T) {
 	page := b.page("/tasks")
 	tags := map[string]string{}
 	for _, tr := range all(page, having("tr", "")) {
-		if number := columnText(tr, "c-number"); len(number) > 0 {
-			tags[number[0]] = columnText(tr, "c-outcome")[0]
+		if number := column(tr, "c-number"); len(number) > 0 {
+			tags[number[0]] = column(tr, "c-outcome")[0]
 		}
 	}
 	want := fmt.Sprint(map[string]string{
@@ -155,7 +155,7 @@ func TestManySetsArePaged(t *testing.T) {
 	seen := ""
 	for url, pages := "/tasks?show=failed&q=AC0001", 0; url != ""; pages++ {
 		page := b.page(url)
-		for _, number := range columnText(page, "c-number") {
+		for _, number := range column(page, "c-number") {
 			seen += number + " "
 		}
 		url = ""
@@ -174,10 +174,10 @@ func TestManySetsArePaged(t *testing.T) {
 	if seen != want {
 		t.Errorf("by pages: %s\nwant %s", seen, want)
 	}
-	if got := columnText(b.page("/tasks?page=400"), "c-number"); len(got) != setsPage || got[setsPage-1] != "AC000000" {
+	if got := column(b.page("/tasks?page=400"), "c-number"); len(got) != setsPage || got[setsPage-1] != "AC000000" {
 		t.Errorf("the last page ends with %v", got[len(got)-1])
 	}
-	if got := columnText(b.page("/tasks?page=99999"), "c-number"); got[len(got)-1] != "AC000000" {
+	if got := column(b.page("/tasks?page=99999"), "c-number"); got[len(got)-1] != "AC000000" {
 		t.Errorf("a page beyond the last shows %v", got)
 	}
 
@@ -227,7 +227,7 @@ func TestEventsAreReadUp(t *testing.T) {
 	b.srv.happened(tasks.Event{Type: "task.accepted", Key: "AC9"}) // which is not there
 	b.srv.happened(tasks.Event{Type: "task.accepted"})
 	b.srv.sets.refresh(b.Context(), false)
-	if got := b.srv.sets.Numbers(9); !slices.Equal(got, []tasks.Number{"AC1"}) {
+	if got := b.srv.sets.Heads(0, 9); len(got) != 1 || got[0].Number != "AC1" {
 		t.Errorf("the index has %v", got)
 	}
 	b.report(ended("AC1", "web-1", "a", 0, ""))

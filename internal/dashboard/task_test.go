@@ -46,7 +46,7 @@ func TestTaskPage(t *testing.T) {
 		"c-codes":   "[0  0 0 0 7 ]",
 		"c-working": "[    a]",
 	} {
-		if got := fmt.Sprint(columnText(page, class)); got != want {
+		if got := fmt.Sprint(column(page, class)); got != want {
 			t.Errorf("%s: %s, want %s", class, got, want)
 		}
 	}
@@ -75,14 +75,14 @@ func TestTaskPage(t *testing.T) {
 		"?state=nonsense&q=offline":        "offline-1",
 		"?state=waiting":                   "",
 	} {
-		if got := strings.Join(columnText(b.page("/tasks/AC131"+query), "c-host"), " "); got != want {
+		if got := strings.Join(column(b.page("/tasks/AC131"+query), "c-host"), " "); got != want {
 			t.Errorf("%s shows %s, want %s", query, got, want)
 		}
 	}
 
 	// One region is the same as in the page, and nothing else.
 	w := b.get("/tasks/AC131?state=failed", "members")
-	if body := w.Body.String(); w.Code != http.StatusOK || strings.Contains(body, "<html") || strings.Join(columnText(parse(t, body).root, "c-host"), " ") != "web-2" {
+	if body := w.Body.String(); w.Code != http.StatusOK || strings.Contains(body, "<html") || strings.Join(column(parse(t, body), "c-host"), " ") != "web-2" {
 		t.Errorf("region members: %d %s", w.Code, body)
 	}
 
@@ -199,7 +199,7 @@ func TestNoSuchTask(t *testing.T) {
 		"/tasks/AC1/nonsense":               "There is no page",
 	} {
 		w := b.get(url, "")
-		if got := text(parse(t, w.Body.String()).root); w.Code != http.StatusNotFound || !strings.Contains(got, want) {
+		if got := text(parse(t, w.Body.String())); w.Code != http.StatusNotFound || !strings.Contains(got, want) {
 			t.Errorf("%s: %d %s", url, w.Code, got)
 		}
 	}
@@ -229,7 +229,7 @@ func TestHostileTextOfSets(t *testing.T) {
 	b.must(err)
 	b.report(tasks.Report{Number: n, Host: "web-1", Phase: 2, Working: r.Commands[0].Line})
 	working := b.page("/tasks/" + n)
-	if got := columnText(working, "c-working"); got[0] != hostile()[0] {
+	if got := column(working, "c-working"); got[0] != hostile()[0] {
 		t.Errorf("working: %q", got)
 	}
 	inert(t, "a command that runs", working)
@@ -278,14 +278,14 @@ func TestHostileTextOfSets(t *testing.T) {
 	}
 	region, err := b.srv.ledgerRegion(b.Context(), n)
 	b.must(err)
-	inert(t, "region ledger", parse(t, region).root)
+	inert(t, "region ledger", parse(t, region))
 }
 
 // inert fails unless a page is made of muster's own elements and harmless text.
 func inert(t *testing.T, what string, page *html.Node) {
 	t.Helper()
 	elements := strings.Fields("html head meta title link script body a header nav span main section article h1 h2 h3 p form label input button " +
-		"div table thead tbody tr th td time ul ol li pre svg rect polyline figure figcaption b dl dt dd code footer details summary")
+		"div table thead tbody tr th td time ul ol li pre svg rect polyline figure figcaption path b dl dt dd code footer details summary")
 	for n := range page.Descendants() {
 		switch n.Type {
 		case html.TextNode, html.CommentNode:
@@ -339,7 +339,7 @@ func TestManyHosts(t *testing.T) {
 		{"?q=0990&state=done", "web-099001", "web-099001", "all 120 sent 117 done 1 failed 1 offline 1", 1},
 	} {
 		page := b.page("/tasks/AC1" + c.query)
-		got := columnText(page, "c-host")
+		got := column(page, "c-host")
 		if len(got) != c.rows || got[0] != c.first || got[len(got)-1] != c.last {
 			t.Errorf("%s: %d rows from %s to %s, want %d from %s to %s", c.query, len(got), got[0], got[len(got)-1], c.rows, c.first, c.last)
 		}

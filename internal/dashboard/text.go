@@ -6,8 +6,8 @@ import (
 	"github.com/musterhq/muster/internal/visible"
 )
 
-// short is a text as one line of at most so many characters.
-func short(most int, s string) string {
+// cutLine is a text as one line of at most so many characters.
+func cutLine(most int, s string) string {
 	line := visible.Line(clip(s, 8*most))
 	n := 0
 	for i := range line {
