@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,8 +41,9 @@ type pages struct {
 // view is what the layout wants to know of a page.
 type view struct {
 	Title   string
-	Here    string // the entry of the menu that the page belongs to: "/", "/tasks", ...
-	Live    string // topics that the page follows, with blanks between
+	Here    string  // the entry of the menu that the page belongs to: "/", "/tasks", ...
+	Live    string  // topics that the page follows, with blanks between
+	Away    *outage // Redis does not answer
 	Version string
 	Tag     string
 	Data    any
@@ -83,21 +86,49 @@ func loadPages(version string) (*pages, error) {
 func functions() template.FuncMap {
 	f := template.FuncMap{
 		"line":  visible.Line,
+		"cut":   cutLine,
+		"count": count,
+		"host":  hostAddress,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
-		"clock": func(t time.Time) string { return t.Format("15:04:05") },
-		"day":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05") },
+		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
 	maps.Copy(f, taskFunctions())
 	return f
 }
 
+// cutLine is a text as one line of at most so many characters.
+func cutLine(most int, s string) string {
+	line := visible.Line(clip(s, 8*most))
+	n := 0
+	for i := range line {
+		if n++; n > most {
+			return line[:i] + "…"
+		}
+	}
+	return line
+}
+
+// count is a number as people read it: 50,000.
+func count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// hostAddress is the address of a host's page.
+func hostAddress(id string) string { return "/hosts/" + url.PathEscape(id) }
+
 // static serves the files of static/. Their address has their tag, so that a browser may
 // keep them.
 func (p *pages) static() http.Handler {
 	files := http.FileServerFS(staticFiles)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") { // no listing
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		if f, err := fs.Stat(staticFiles, name); err != nil || f.IsDir() { // no listing
 			http.NotFound(w, r)
 			return
 		}
@@ -120,7 +151,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 			return
 		}
 	}
-	v.Version, v.Tag = s.pages.version, s.pages.tag
+	v = s.dress(v)
 	var b bytes.Buffer // half a page is worse than none
 	if err := t.ExecuteTemplate(&b, name, v); err != nil {
 		s.cfg.Log.WithError(err).WithField("page", page).Error("page could not be made")
@@ -136,8 +167,14 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 // region renders one region for everyone who looks at it.
 func (s *Server) region(page, region string, data any) (string, error) {
 	var b strings.Builder
-	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, view{Version: s.pages.version, Tag: s.pages.tag, Data: data})
+	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, s.dress(view{Data: data}))
 	return b.String(), err
+}
+
+// dress adds what all pages have.
+func (s *Server) dress(v view) view {
+	v.Version, v.Tag, v.Away = s.pages.version, s.pages.tag, s.contact.away()
+	return v
 }
 
 // fail answers with a page that says what is wrong.

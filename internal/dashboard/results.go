@@ -174,7 +174,7 @@ func (o *outputs) groupFor(r tasks.Result, c *commandOutputs) (uint32, *group) {
 	if known {
 		return at, o.groups[at]
 	}
-	g := &group{Key: key, Command: strings.Clone(r.Command), Code: code, Error: strings.Clone(shortened(r.Error, errorKept)), Loose: loose}
+	g := &group{Key: key, Command: strings.Clone(r.Command), Code: code, Error: strings.Clone(clip(r.Error, errorKept)), Loose: loose}
 	at = uint32(len(o.groups))
 	o.groups = append(o.groups, g)
 	o.byKey[key] = at

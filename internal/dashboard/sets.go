@@ -155,7 +155,7 @@ func (x *sets) read(ctx context.Context, numbers []tasks.Number) error {
 		x.hub.touch("sets")
 	}
 	if running {
-		x.hub.touch("running")
+		x.hub.touch("running", "numbers")
 	}
 	return nil
 }
@@ -319,6 +319,13 @@ func (x *sets) Running(n int) running {
 	return r
 }
 
+// CountRunning is how many sets have not ended.
+func (x *sets) CountRunning() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.open)
+}
+
 // listed is a page of the list of sets.
 type listed struct {
 	Sets  []head
@@ -362,18 +369,6 @@ func (x *sets) Newest(search string, o outcome, from, n int) listed {
 		}
 	}
 	return l
-}
-
-// Numbers returns the numbers of the newest n sets, the newest first.
-func (x *sets) Numbers(n int) []tasks.Number {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.sortLocked()
-	numbers := make([]tasks.Number, 0, min(n, len(x.order)))
-	for i := len(x.order) - 1; i >= 0 && len(numbers) < n; i-- {
-		numbers = append(numbers, x.order[i].Number)
-	}
-	return numbers
 }
 
 // contains reports whether part, in small letters, is in s in any case. It is called for

@@ -47,7 +47,7 @@ func (s *Server) taskHostPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if progress[0].State == "" {
-		s.fail(w, r, http.StatusNotFound, fmt.Sprintf("%s is not a host of %s", shortened(host, 128), l.Number))
+		s.fail(w, r, http.StatusNotFound, fmt.Sprintf("%s is not a host of %s", clip(host, 128), l.Number))
 		return
 	}
 	p := taskHostPage{Number: l.Number, Host: host, Progress: progress[0]}
@@ -81,7 +81,7 @@ func (s *Server) hostOutputs(r *http.Request, l tasks.Ledger, progress tasks.Pro
 	slices.Reverse(ids) // in the order in which they ended
 	page := min(pageOf(r.URL.Query()), pagesOf(len(ids), hostPage))
 	part := ids[(page-1)*hostPage : min(page*hostPage, len(ids))]
-	p.Pages = pagingOf(page, hostPage, len(ids), len(part), func(n int) string {
+	p.Pages = pagingOf("members", page, hostPage, len(ids), len(part), func(n int) string {
 		return address(hostPath(l.Number, progress.Host), "page", pageWord(n))
 	})
 	results, err := s.store.ResultsAt(r.Context(), l.Number, part)

@@ -285,7 +285,7 @@ func TestHostileText(t *testing.T) {
 func inert(t *testing.T, what string, page *html.Node) {
 	t.Helper()
 	elements := strings.Fields("html head meta title link script body a header nav span main section article h1 h2 h3 p form label input button " +
-		"div table thead tbody tr th td time ul ol li pre svg rect polyline figure figcaption b dl dt dd code footer details summary")
+		"path div table thead tbody tr th td time ul ol li pre svg rect polyline figure figcaption b dl dt dd code footer details summary")
 	for n := range page.Descendants() {
 		switch n.Type {
 		case html.TextNode, html.CommentNode:

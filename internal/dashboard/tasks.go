@@ -8,10 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/musterhq/muster/internal/supervise"
-	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -66,7 +64,7 @@ func (s *Server) tasksPage(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"running", "done", "failed", "unreached", "cancelled", "expired"} {
 		p.Filters = append(p.Filters, link{name, to(name, 1), int64(p.Listed.Of[outcomes()[name]]), p.Outcome == name})
 	}
-	p.Pages = pagingOf(page, setsPage, p.Listed.Found, len(p.Listed.Sets), func(n int) string { return to(p.Outcome, n) })
+	p.Pages = pagingOf("sets", page, setsPage, p.Listed.Found, len(p.Listed.Sets), func(n int) string { return to(p.Outcome, n) })
 	p.Rejected.Requests = s.rejected.newest()
 	s.show(w, r, http.StatusOK, "tasks", view{Title: "Tasks", Here: "/tasks", Live: "sets rejected", Data: p})
 }
@@ -109,14 +107,15 @@ func (s *Server) taskRoutes(mux *http.ServeMux) {
 
 // paging says which part of a list a page shows, and where the other parts are.
 type paging struct {
-	From, To, Of int // from 1 on
+	Region       string // of the page, which holds the list
+	From, To, Of int    // from 1 on
 	First        string
 	Prev, Next   string // empty: there is none
 	Last         string
 }
 
-func pagingOf(page, size, of, shown int, to func(int) string) paging {
-	p := paging{From: (page-1)*size + 1, Of: of}
+func pagingOf(region string, page, size, of, shown int, to func(int) string) paging {
+	p := paging{Region: region, From: (page-1)*size + 1, Of: of}
 	if shown == 0 {
 		p.From = 0
 	}
@@ -167,37 +166,17 @@ func address(path string, parameters ...string) string {
 func segment(s string) string { return url.PathEscape(s) }
 
 // clipped is a search as it is used.
-func clipped(s string) string { return shortened(s, searchLimit) }
-
-// shortened is the beginning of a text, at most so many bytes, whole characters.
-func shortened(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for cut := most; cut > most-utf8.UTFMax && cut > 0; cut-- {
-		if utf8.RuneStart(s[cut]) {
-			return s[:cut]
-		}
-	}
-	return s[:most]
-}
+func clipped(s string) string { return clip(s, searchLimit) }
 
 // taskFunctions are what the templates of task sets call besides.
 func taskFunctions() template.FuncMap {
 	return template.FuncMap{
 		"grouped": grouped[int64],
-		"number":  grouped[int],
 		"age":     func(t time.Time) string { return inWords(time.Since(t)) },
 		"took":    took,
 		"ms":      func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
 		"bytes":   inBytes[int64],
 		"segment": segment,
-		"short": func(s string, most int) string {
-			if cut := shortened(s, most); cut != s {
-				return visible.Line(cut) + "…"
-			}
-			return visible.Line(s)
-		},
 	}
 }
 
