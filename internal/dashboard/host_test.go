@@ -189,7 +189,7 @@ func TestHostileTextOfHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept
+		return len(s.news.newest()) == newsKept && !s.sets.Running(1).Wait && len(s.fleet.leases()) > 0
 	})
 	var plain []*page
 	for i, bad := range texts {
