@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -72,6 +73,8 @@ type intake struct {
 	own        bool                    // entries may be pending with this consumer
 	claimAfter time.Time
 	tidyAfter  time.Time
+
+	taking atomic.Bool // the last round went well
 }
 
 func newIntake(cfg Config, away *outage) *intake {
@@ -89,11 +92,14 @@ func newIntake(cfg Config, away *outage) *intake {
 // run works until ctx ends, or round, which is called each time, fails.
 func (in *intake) run(ctx context.Context, round func() error) error {
 	in.joined = false // the run before may have failed anywhere
+	defer in.taking.Store(false)
 	for ctx.Err() == nil {
 		if err := round(); err != nil {
 			return err
 		}
-		if err := in.round(ctx); err != nil {
+		err := in.round(ctx)
+		in.taking.Store(err == nil)
+		if err != nil {
 			// Redis may have been emptied, and a reply with entries may have been lost.
 			in.joined = false
 			if in.known && groupGone(err) {

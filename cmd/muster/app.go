@@ -95,7 +95,7 @@ func (a *app) commands() *cli.App {
 	verbs := slices.Concat(
 		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb()),
 		of(toUse, a.dispatchVerb(), a.consoleVerb(), a.cancelVerb()),
-		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(), a.doctorVerb()),
+		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(), a.doctorVerb(), a.healthVerb()),
 		of(toSet, a.configVerb(), a.completionVerb(), a.versionVerb(), a.helpVerb()),
 	)
 	for _, v := range verbs {

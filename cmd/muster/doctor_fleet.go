@@ -173,13 +173,13 @@ func jobsOf(queue *asynq.QueueInfo) finding {
 	}
 	switch {
 	case queue.Paused:
-		return fail("the job queue is paused: %s", text).to("let it go on: on the page /queues of muster dashboard, or asynq queue unpause %s", tasks.JobQueue)
+		return fail("the job queue is paused: %s", text).to("let it go on: redis-cli DEL 'asynq:{%s}:paused'", tasks.JobQueue)
 	case queue.Pending > 0 && queue.Latency > slowIntake:
 		return warn("%s, the oldest pending for %v", text, short(queue.Latency)).
 			to("workers do not keep up: start another one, or give them a higher --concurrency")
 	case queue.Archived > 0:
 		return warn("%s: requests that were rejected or given up", text).
-			to("muster events --last 1000 says why (request.rejected), and the page /queues of muster dashboard shows the jobs; deleted there, they are no longer told of")
+			to("muster events --last 1000 says why (request.rejected), and the page /queues of muster dashboard shows the jobs; they go by themselves after 90 days")
 	}
 	return fine("%s", text)
 }

@@ -54,6 +54,10 @@ func examplesOf(verb string) []example {
 		"cancel": {
 			{"hosts that have not ended end as cancelled", "muster cancel AC131"},
 		},
+		"health": {
+			{"the listener whose metrics are served there: status 0 if it is ready", "muster health --metrics-bind 127.0.0.1:9151"},
+			{"a process on another port, in full", "muster health --url http://127.0.0.1:9152/healthz"},
+		},
 		"hosts": {
 			{"who is online", "muster hosts"},
 			{"whether these two are: status 4 if one is not", "muster hosts web-1 web-2"},

@@ -17,6 +17,7 @@ func (a *app) upVerb() *cli.Command {
 		Flags: append([]cli.Flag{
 			intFlag("agents", 3, "`NUMBER` of local agents"),
 			textFlag("state-dir", "", "`DIR` for the agents' journals (default: one that is deleted at the end)"),
+			settingsOf("listener", "metrics_bind")[0].asFlag(),
 			jsonFlag(),
 		}, sharedFlags("", "info")...),
 		Action: a.up,
@@ -42,7 +43,7 @@ func (a *app) up(c *cli.Context) error {
 	if cfg.worker, err = a.workerConfig(c); err != nil {
 		return err
 	}
-	if cfg.dashboard, err = a.dashboardOfUp(c); err != nil {
+	if cfg.dashboard, cfg.exactPage, err = a.dashboardOfUp(c); err != nil {
 		return err
 	}
 	v, err := a.settings(c, "agent", "tags")
@@ -56,6 +57,7 @@ func (a *app) up(c *cli.Context) error {
 	}
 	defer logged()
 	cfg.log = log
+	cfg.metrics = func(connect dial) (*meter, error) { return a.openMetrics(c, "listener", log, connect) }
 	s, err := startSystem(c.Context, cfg)
 	if err != nil {
 		return err
@@ -81,18 +83,19 @@ func (a *app) up(c *cli.Context) error {
 }
 
 // dashboardOfUp is what the file says of the dashboard. Its variables are those of the
-// listener, too, for which up takes them.
-func (a *app) dashboardOfUp(c *cli.Context) (dashboard.Config, error) {
+// listener, too, for which up takes them. exact is whether the file says where it is.
+func (a *app) dashboardOfUp(c *cli.Context) (cfg dashboard.Config, exact bool, err error) {
 	v := values{}
 	for _, s := range settingsOf("dashboard") {
 		s.flag = ""
 		f, err := a.inForce(c, s)
 		if err != nil {
-			return dashboard.Config{}, err
+			return cfg, false, err
 		}
 		v[s.name] = f
 	}
-	return dashboardConfig(c, v)
+	cfg, err = dashboardConfig(c, v)
+	return cfg, v["bind"].from != fromDefault, err
 }
 
 // firstScreen says what is where, and what to try.
