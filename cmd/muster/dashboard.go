@@ -1,9 +1,12 @@
 package main
 
 import (
+	"net"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/internal/dashboard"
+	"github.com/musterhq/muster/internal/metrics"
 )
 
 func (a *app) dashboardVerb() *cli.Command {
@@ -36,7 +39,14 @@ func (a *app) dashboard(c *cli.Context) error {
 	if err != nil {
 		return misuse("%w", err)
 	}
-	return srv.Run(c.Context)
+	ln, err := net.Listen("tcp", cfg.Bind)
+	if err != nil {
+		return err
+	}
+	// It is ready when it listens and Redis answers. What there is to count, listeners and
+	// workers show.
+	s.metrics.serve(func(*metrics.Server) {})
+	return srv.Serve(c.Context, ln)
 }
 
 func dashboardConfig(c *cli.Context, v values) (cfg dashboard.Config, err error) {
