@@ -117,6 +117,24 @@ func LastEvent(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 	return newest[0].ID, nil
 }
 
+// EventsBefore returns at most limit events before the given id, "" for the newest, the
+// newest first.
+func EventsBefore(ctx context.Context, rdb redis.UniversalClient, before string, limit int64) ([]Event, error) {
+	from := "+"
+	if before != "" {
+		from = "(" + before
+	}
+	page, err := rdb.XRevRangeN(ctx, KeyEvents, from, "-", limit).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	events := make([]Event, len(page))
+	for i, m := range page {
+		events[i] = parseEvent(m)
+	}
+	return events, nil
+}
+
 // Events returns at most limit events after the given id, "0" for the oldest. With
 // a block above zero it waits that long for the first one; a cancelled ctx does not
 // interrupt the wait, so it should be a second or less.

@@ -28,6 +28,7 @@ type Report struct {
 
 // Result is how one command ended on one host.
 type Result struct {
+	ID          string // of its entry in {AC131}:results; empty before it is stored
 	Host        string
 	Command     string
 	ExitCode    int   // 128+n for signal n; -1 if it did not start or its end was not seen

@@ -91,7 +91,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
 			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
 			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort, "dialog": dialog,
-			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb,
+			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb, "page": page,
 		},
 	})
 }

@@ -39,6 +39,7 @@ type systemConfig struct {
 	exact     bool             // if that is free, and with exact in any case
 	worker    worker.Config    // without Redis and Log
 	dashboard dashboard.Config // likewise; none without a Bind
+	exactPage bool
 	agents    int
 	tags      map[string]string // of the agents
 	stateDir  string            // of the agents; empty for one that is deleted at the end
@@ -168,7 +169,7 @@ func (s *system) startListener(client func() redis.UniversalClient, cfg systemCo
 func (s *system) startDashboard(client func() redis.UniversalClient, cfg systemConfig) error {
 	dcfg := cfg.dashboard
 	dcfg.Redis, dcfg.Reader, dcfg.Log = s.rdb, client(), cfg.log
-	addr, err := s.serve("dashboard", dcfg.Bind, false, func() (serving, error) { return dashboard.New(dcfg) })
+	addr, err := s.serve("dashboard", dcfg.Bind, cfg.exactPage, func() (serving, error) { return dashboard.New(dcfg) })
 	s.page = addr
 	return err
 }

@@ -43,7 +43,7 @@ func (a *app) up(c *cli.Context) error {
 	if cfg.worker, err = a.workerConfig(c); err != nil {
 		return err
 	}
-	if cfg.dashboard, err = a.dashboardOfUp(c); err != nil {
+	if cfg.dashboard, cfg.exactPage, err = a.dashboardOfUp(c); err != nil {
 		return err
 	}
 	v, err := a.settings(c, "agent", "tags")
@@ -83,18 +83,19 @@ func (a *app) up(c *cli.Context) error {
 }
 
 // dashboardOfUp is what the file says of the dashboard. Its variables are those of the
-// listener, too, for which up takes them.
-func (a *app) dashboardOfUp(c *cli.Context) (dashboard.Config, error) {
+// listener, too, for which up takes them. exact is whether the file says where it is.
+func (a *app) dashboardOfUp(c *cli.Context) (cfg dashboard.Config, exact bool, err error) {
 	v := values{}
 	for _, s := range settingsOf("dashboard") {
 		s.flag = ""
 		f, err := a.inForce(c, s)
 		if err != nil {
-			return dashboard.Config{}, err
+			return cfg, false, err
 		}
 		v[s.name] = f
 	}
-	return dashboardConfig(c, v)
+	cfg, err = dashboardConfig(c, v)
+	return cfg, v["bind"].from != fromDefault, err
 }
 
 // firstScreen says what is where, and what to try.

@@ -44,11 +44,18 @@ type Config struct {
 
 // Server is the dashboard.
 type Server struct {
-	cfg   Config
-	store *tasks.Store
-	roll  *tasks.Roll
-	pages *pages
-	hub   *hub
+	cfg     Config
+	store   *tasks.Store
+	contact *contact
+	fleet   *fleet
+	news    *news
+	pages   *pages
+	hub     *hub
+
+	sets     *sets
+	rejected *rejected
+	looks    *looks
+	queues   *queues
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -66,8 +73,16 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}), roll: tasks.NewRoll(cfg.Redis), pages: pages}
+	s := &Server{
+		cfg: cfg, store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}), pages: pages,
+		contact: newContact(), news: &news{},
+	}
 	s.hub = newHub(s.regions(), cfg.Log)
+	s.fleet = newFleet(cfg.Redis, s.contact, s.hub.touch, failures{log: cfg.Log})
+	s.sets = newSets(s.store, s.hub)
+	s.rejected = &rejected{hub: s.hub}
+	s.looks = newLooks(s.store)
+	s.queues = newQueues(cfg.Redis, pages.tag)
 	return s, nil
 }
 
@@ -88,7 +103,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer group.Stop()
 	s.startServices(group)
 
-	live, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	requests, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	web := &http.Server{
 		Handler:           s.door(),
@@ -96,7 +111,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		BaseContext:       func(net.Listener) context.Context { return live },
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          quiet(s.cfg.Log),
 	}
 	s.cfg.Log.WithField("addr", ln.Addr().String()).Info("dashboard is up")
@@ -108,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	case <-services.Failed():
 	case <-ctx.Done():
 	}
-	hangUp() // live connections have no end of their own
+	s.hub.end() // live connections have no end of their own
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if web.Shutdown(end) != nil {
@@ -121,11 +136,21 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // startServices starts what runs beside the requests.
 func (s *Server) startServices(group *supervise.Group) {
 	group.Go("live", s.hub.run)
+	group.Go("redis", s.watch)
+	group.Go("roll checks", s.fleet.checks)
+	group.Go("roll", s.fleet.keep)
+	group.Go("host information", s.fleet.readInfos)
 	group.Go("events", s.follow)
+	s.startTasks(group)
 }
 
 // regions are the parts of pages that look the same to everyone and are sent out when
 // they change, by topic.
 func (s *Server) regions() map[string]renderer {
-	return map[string]renderer{}
+	all := map[string]renderer{
+		"redis": func(context.Context, string) (string, error) { return s.region("error", "redis", nil) },
+	}
+	s.fleetRegions(all)
+	s.taskRegions(all)
+	return all
 }

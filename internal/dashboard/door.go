@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -15,12 +16,18 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// answerLimit is how long an answer may take; live connections have a limit for each
+// message.
+const answerLimit = time.Minute
+
 // door is all that the server answers to.
 func (s *Server) door() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", s.pages.static())
 	mux.HandleFunc("GET /live", s.live)
 	mux.HandleFunc("GET /{$}", s.fleetPage)
+	mux.HandleFunc("GET /hosts/{id}", s.hostPage)
+	s.taskRoutes(mux)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "There is no page "+r.URL.Path)
 	})
@@ -45,10 +52,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(w, "the dashboard only reads", http.StatusMethodNotAllowed)
 			return
 		}
+		if from := r.Header.Get("Sec-Fetch-Site"); (from == "cross-site" || from == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
+			// A page of another site could not read the answer, but it could take all live connections.
+			http.Error(w, "this page is for itself only", http.StatusForbidden)
+			return
+		}
 		if !s.cfg.Reach && !isLoopback(r.Host) {
 			http.Error(w, "this page is for this machine only, as localhost or 127.0.0.1", http.StatusMisdirectedRequest)
 			return
 		}
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerLimit)) // a recorder has none
 		next.ServeHTTP(w, r)
 	})
 }

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -38,8 +40,9 @@ type pages struct {
 // view is what the layout wants to know of a page.
 type view struct {
 	Title   string
-	Here    string // the entry of the menu that the page belongs to: "/", "/tasks", ...
-	Live    string // topics that the page follows, with blanks between
+	Here    string  // the entry of the menu that the page belongs to: "/", "/tasks", ...
+	Live    string  // topics that the page follows, with blanks between
+	Away    *outage // Redis does not answer
 	Version string
 	Tag     string
 	Data    any
@@ -80,21 +83,30 @@ func loadPages(version string) (*pages, error) {
 
 // functions are what templates may call.
 func functions() template.FuncMap {
-	return template.FuncMap{
+	f := template.FuncMap{
 		"line":  visible.Line,
+		"short": short,
+		"count": grouped[int],
+		"host":  hostPath,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
-		"clock": func(t time.Time) string { return t.Format("15:04:05") },
-		"day":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05") },
+		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
+	maps.Copy(f, taskFunctions())
+	return f
 }
+
+// hostPath is the address of a host's page.
+func hostPath(id string) string { return "/hosts/" + url.PathEscape(id) }
 
 // static serves the files of static/. Their address has their tag, so that a browser may
 // keep them.
 func (p *pages) static() http.Handler {
 	files := http.FileServerFS(staticFiles)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") { // no listing
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		if f, err := fs.Stat(staticFiles, name); err != nil || f.IsDir() { // no listing
 			http.NotFound(w, r)
 			return
 		}
@@ -117,7 +129,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 			return
 		}
 	}
-	v.Version, v.Tag = s.pages.version, s.pages.tag
+	v = s.dress(v)
 	var b bytes.Buffer // half a page is worse than none
 	if err := t.ExecuteTemplate(&b, name, v); err != nil {
 		s.cfg.Log.WithError(err).WithField("page", page).Error("page could not be made")
@@ -133,8 +145,14 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 // region renders one region for everyone who looks at it.
 func (s *Server) region(page, region string, data any) (string, error) {
 	var b strings.Builder
-	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, view{Version: s.pages.version, Tag: s.pages.tag, Data: data})
+	err := s.pages.byName[page].ExecuteTemplate(&b, "region-"+region, s.dress(view{Data: data}))
 	return b.String(), err
+}
+
+// dress adds what all pages have.
+func (s *Server) dress(v view) view {
+	v.Version, v.Tag, v.Away = s.pages.version, s.pages.tag, s.contact.away()
+	return v
 }
 
 // fail answers with a page that says what is wrong.

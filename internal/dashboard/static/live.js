@@ -5,67 +5,115 @@
   const main = document.getElementById("main");
   const link = document.getElementById("link");
   const calm = 1000; // ms between two questions for the same region
+  const deaf = 40000; // ms without a word from the server: a still comes every 15 s
   const asked = new Map(); // region -> {at, timer, again, running}
   let source = null;
+  let heard = 0;
+  let opening = null;
+
+  // blank tells white space between rows, which is in the way of finding a row again.
+  const blank = (n) => n.nodeType === Node.TEXT_NODE && n.nodeValue.trim() === "";
+  const key = (n) => n.dataset ? n.dataset.key : undefined;
 
   // morph makes the children of an element like those of another and leaves alone what is
-  // the same: what has the focus or is selected stays so, and a bar moves.
+  // the same: what has the focus or is selected stays so, and a bar moves. Rows are known
+  // by their data-key: one that is above a new one stays the same element.
   function morph(now, next) {
-    const a = [...now.childNodes], b = [...next.childNodes];
-    for (let i = 0; i < Math.max(a.length, b.length); i++) {
-      const x = a[i], y = b[i];
-      if (!y) { x.remove(); continue; }
+    const keyed = [...next.children].some(key);
+    if (keyed) {
+      const stays = new Set([...next.children].map(key));
+      for (const x of [...now.childNodes]) if (blank(x) || (key(x) !== undefined && !stays.has(key(x)))) x.remove();
+      for (const y of [...next.childNodes]) if (blank(y)) y.remove();
+    }
+    const there = new Map();
+    if (keyed) for (const x of now.children) if (key(x) !== undefined) there.set(key(x), x);
+    let x = now.firstChild;
+    for (const y of [...next.childNodes]) {
       if (!x) { now.append(document.importNode(y, true)); continue; }
-      if (x.nodeType !== y.nodeType || x.nodeName !== y.nodeName || (x.dataset && x.dataset.key !== y.dataset.key)) {
-        x.replaceWith(document.importNode(y, true));
+      if (key(x) !== key(y)) {
+        const old = there.get(key(y));
+        if (!old) { // a new row, or no row in the place of one
+          now.insertBefore(document.importNode(y, true), x);
+          continue;
+        }
+        now.insertBefore(old, x);
+        x = old;
+      } else if (x.nodeType !== y.nodeType || x.nodeName !== y.nodeName) {
+        const fresh = document.importNode(y, true);
+        x.replaceWith(fresh);
+        x = fresh.nextSibling;
         continue;
       }
-      if (x.nodeType !== Node.ELEMENT_NODE) {
-        if (x.nodeValue !== y.nodeValue) x.nodeValue = y.nodeValue;
-        continue;
-      }
-      if (x.dataset.keep !== undefined) continue; // it is the reader's: an open fold, a field
-      for (const { name } of [...x.attributes]) if (!y.hasAttribute(name)) x.removeAttribute(name);
-      for (const { name, value } of y.attributes) if (x.getAttribute(name) !== value) x.setAttribute(name, value);
-      morph(x, y);
+      if (x.nodeType === Node.ELEMENT_NODE) become(x, y);
+      else if (x.nodeValue !== y.nodeValue) x.nodeValue = y.nodeValue;
+      x = x.nextSibling;
+    }
+    while (x) {
+      const gone = x;
+      x = x.nextSibling;
+      gone.remove();
     }
   }
 
-  function swap(region, html) {
-    const place = document.querySelector(`[data-region="${CSS.escape(region)}"]`);
-    if (!place) return;
-    const next = document.createElement("template");
-    next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but this file
-    localTimes(next.content);
-    morph(place, next.content);
-    place.dispatchEvent(new CustomEvent("region", { bubbles: true }));
+  function become(x, y) {
+    if (x.dataset.keep !== undefined) return; // it is the reader's: an open fold, a field
+    for (const { name } of [...x.attributes]) if (!y.hasAttribute(name)) x.removeAttribute(name);
+    for (const { name, value } of y.attributes) if (x.getAttribute(name) !== value) x.setAttribute(name, value);
+    morph(x, y);
   }
 
-  // ask asks the server for a region of this very page: at once, and then not more often
-  // than the calm allows.
-  function ask(region) {
+  function place(region) {
+    return document.querySelector(`[data-region="${CSS.escape(region)}"]`);
+  }
+
+  function fill(region, next) {
+    const at = place(region);
+    if (!at) return;
+    localTimes(next);
+    morph(at, next);
+    at.dispatchEvent(new CustomEvent("region", { bubbles: true }));
+  }
+
+  function swap(region, html) {
+    const next = document.createElement("template");
+    next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but these files
+    fill(region, next.content);
+    follow(region, 0);
+  }
+
+  // follow has those regions asked for that change when another one does (data-also).
+  function follow(region, within) {
+    for (const at of document.querySelectorAll(`[data-also~="${CSS.escape(region)}"]`)) ask(at.dataset.region, within);
+  }
+
+  // ask asks the server for a region of this very page, "" for all of them: within so many
+  // ms, since there may be others who ask, and not more often than the calm allows.
+  function ask(region, within) {
     const state = asked.get(region) || { at: 0 };
     asked.set(region, state);
     if (state.running) { state.again = true; return; }
     if (state.timer) return;
-    const wait = Math.max(0, state.at + calm - Date.now());
+    const wait = Math.max(state.at + calm - Date.now(), Math.random() * (within || 0), 0);
     state.timer = setTimeout(async () => {
       state.timer = null;
       state.running = true;
       state.at = Date.now();
       const from = location.href;
       try {
-        const answer = await fetch(from, { headers: { "Muster-Region": region } });
+        const answer = await fetch(from, { headers: region ? { "Muster-Region": region } : {} });
         const html = await answer.text();
-        if (answer.ok && from === location.href) swap(region, html);
+        if (from !== location.href) state.again = true; // the reader has turned the page meanwhile
+        else if (region && answer.ok) swap(region, html);
+        else if (!region) fillAll(html);
       } catch { /* the live connection notices, and asks for all when it is back */ }
       state.running = false;
       if (state.again) { state.again = false; ask(region); }
     }, wait);
   }
 
-  function askAll() {
-    for (const place of document.querySelectorAll("[data-region]")) ask(place.dataset.region);
+  function fillAll(html) {
+    const next = new DOMParser().parseFromString(html, "text/html");
+    for (const at of next.querySelectorAll("[data-region]")) fill(at.dataset.region, at);
   }
 
   function say(text) {
@@ -74,33 +122,62 @@
   }
 
   function open() {
+    clearTimeout(opening);
     if (source || !main || !main.dataset.live || document.hidden) return;
     const of = main.dataset.live.split(" ").map((t) => "of=" + encodeURIComponent(t)).join("&");
+    heard = Date.now();
     source = new EventSource("/live?" + of);
-    source.addEventListener("hello", () => { say(""); askAll(); });
-    source.addEventListener("stale", (e) => ask(JSON.parse(e.data).region));
-    source.addEventListener("swap", (e) => { const m = JSON.parse(e.data); swap(m.region, m.html); });
+    const on = (name, then) => source.addEventListener(name, (e) => {
+      heard = Date.now();
+      then(JSON.parse(e.data));
+    });
+    on("hello", (m) => {
+      say("");
+      if (m.tag !== document.documentElement.dataset.tag) location.reload(); // a newer muster
+      else ask("", m.within);
+    });
+    on("still", () => {});
+    on("stale", (m) => { if (place(m.region)) ask(m.region, m.within); follow(m.region, m.within); });
+    on("swap", (m) => swap(m.region, m.html));
     source.addEventListener("error", () => {
       say("No connection to the dashboard; trying again");
-      if (source && source.readyState === EventSource.CLOSED) { close(); setTimeout(open, 5000); }
+      if (source && source.readyState === EventSource.CLOSED) again(); // it was answered, but not let in
     });
   }
 
   function close() {
+    clearTimeout(opening);
     if (source) source.close();
     source = null;
   }
 
-  // Times are written in UTC by the server and in the reader's zone here.
+  function again() {
+    close();
+    opening = setTimeout(open, 3000 + Math.random() * 5000);
+  }
+
+  // After a sleep, or behind a proxy that has lost it, a connection may be dead without a
+  // word.
+  setInterval(() => {
+    if (source && source.readyState === EventSource.OPEN && Date.now() - heard > deaf) { close(); open(); }
+  }, 5000);
+
+  // Times are written in UTC by the server and in the reader's zone here. Those of class
+  // clock are of today, those of class when are short.
   function localTimes(root) {
+    const two = (n) => String(n).padStart(2, "0");
+    const now = new Date();
     for (const t of root.querySelectorAll("time[datetime]")) {
       const at = new Date(t.dateTime);
       if (isNaN(at)) continue;
-      const two = (n) => String(n).padStart(2, "0");
-      const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+      const date = `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
       const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-      t.title = t.dateTime;
-      t.textContent = t.classList.contains("clock") ? clock : `${day} ${clock}`;
+      const today = at.toDateString() === now.toDateString();
+      let text = `${at.getFullYear()}-${date} ${clock}`;
+      if (t.classList.contains("clock") || (today && t.classList.contains("when"))) text = clock;
+      else if (t.classList.contains("when")) text = at.getFullYear() === now.getFullYear() ? `${date} ${clock.slice(0, 5)}` : `${at.getFullYear()}-${date}`;
+      t.title = t.dateTime.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+      if (t.textContent !== text) t.textContent = text;
     }
   }
 
@@ -114,14 +191,35 @@
       const words = new URLSearchParams(new FormData(form));
       for (const [name, value] of [...words]) if (value === "") words.delete(name);
       const query = words.toString();
-      history.replaceState(null, "", form.getAttribute("action") + (query ? "?" + query : ""));
-      ask(form.dataset.refresh);
+      history.replaceState(history.state, "", form.getAttribute("action") + (query ? "?" + query : ""));
+      turn(form.dataset.refresh);
     }, 200);
   });
 
+  // turn asks for a region at once: the reader waits for it.
+  function turn(region) {
+    const state = asked.get(region);
+    if (state) {
+      clearTimeout(state.timer);
+      state.timer = null;
+      state.at = 0;
+    }
+    ask(region);
+  }
+
+  // A link that turns a page of a list swaps that list alone.
+  document.addEventListener("click", (e) => {
+    const a = e.target.closest("a[data-turn]");
+    if (!a || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey || !place(a.dataset.turn)) return;
+    e.preventDefault();
+    history.pushState({ turned: true }, "", a.getAttribute("href").replace(/#.*$/, ""));
+    turn(a.dataset.turn);
+  });
+  addEventListener("popstate", () => location.reload());
+
   // "/" goes to the search field, as elsewhere.
   document.addEventListener("keydown", (e) => {
-    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
+    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || (e.target.closest && e.target.closest("input, select, textarea"))) return;
     const field = document.querySelector("input[type=search]");
     if (field) { e.preventDefault(); field.focus(); field.select(); }
   });
@@ -130,6 +228,9 @@
   document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
   addEventListener("pagehide", close);
   addEventListener("pageshow", open);
+  addEventListener("online", () => { close(); open(); });
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = "times are this browser's";
   localTimes(document);
   open();
 })();

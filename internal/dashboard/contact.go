@@ -1,0 +1,105 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	checkEvery = time.Second
+	// silence is how long Redis may say nothing before it counts as away: two checks in a
+	// row have then had no answer.
+	silence = 3 * time.Second
+)
+
+// contact is when Redis has last answered.
+type contact struct {
+	mu    sync.Mutex
+	last  time.Time // zero: not yet
+	began time.Time
+}
+
+func newContact() *contact { return &contact{began: time.Now()} }
+
+// answered notes that Redis has answered just now.
+func (c *contact) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = time.Now()
+}
+
+// outage is a silence of Redis. Since is when it has last answered, zero if it never has.
+type outage struct{ Since time.Time }
+
+// away returns the silence of Redis, nil while it answers.
+func (c *contact) away() *outage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	from := c.last
+	if from.IsZero() {
+		from = c.began
+	}
+	if time.Since(from) <= silence {
+		return nil
+	}
+	return &outage{c.last}
+}
+
+// watch says when Redis goes away and when it is back: to those who look at a page, and
+// once in the log.
+func (s *Server) watch(ctx context.Context) error {
+	tick := time.NewTicker(checkEvery / 2)
+	defer tick.Stop()
+	was := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		is := s.contact.away() != nil
+		if is == was {
+			continue
+		}
+		if was = is; is {
+			s.cfg.Log.Error("redis does not answer; the page shows what was last known")
+			s.hub.touch("redis")
+		} else {
+			s.cfg.Log.Info("redis works again")
+			s.hub.touchAll() // regions that could not be read
+		}
+	}
+}
+
+// Ready returns nil if the page is true: the roll was read and Redis answers. Its error
+// says what is missing.
+func (s *Server) Ready(context.Context) error {
+	switch away := s.contact.away(); {
+	case away != nil && away.Since.IsZero():
+		return errors.New("redis has not answered yet")
+	case away != nil:
+		return fmt.Errorf("redis has not answered for %s", time.Since(away.Since).Round(time.Second))
+	case !s.fleet.known():
+		return errors.New("the roll has not been read yet")
+	}
+	return nil
+}
+
+// failures logs the first of a series of failures, and nothing that follows it until
+// something has succeeded.
+type failures struct {
+	log    logrus.FieldLogger
+	failed bool
+}
+
+func (f *failures) seen(err error, message string) {
+	if err != nil && !f.failed {
+		f.log.WithError(err).Warn(message)
+	}
+	f.failed = err != nil
+}

@@ -1,0 +1,220 @@
+package dashboard
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/redistest"
+	"github.com/musterhq/muster/tasks"
+)
+
+// A page follows what happens over one live connection, without being asked for again.
+func TestHostComesAndGoesLive(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.eventually("/", "the roll is read", func(p *page) bool { return p.id("hosts-online") == "0" })
+	live := s.follow("numbers", "news", "roll", "chart:1h", "host:web-1")
+
+	s.join("l1", "web-1")
+	seen := map[string]bool{}
+	wait := func(online, news string) {
+		t.Helper()
+		clear(seen)
+		live.until("numbers, news, roll and host after "+news, func(m sent) bool {
+			switch {
+			case m.event == "swap" && m.data.Region == "numbers":
+				seen["numbers"] = parse(t, m.data.HTML).id("hosts-online") == online
+			case m.event == "swap" && m.data.Region == "news":
+				seen["news"] = strings.Contains(text(parse(t, m.data.HTML).root), news)
+			case m.event == "swap" && m.data.Region == "chart":
+				seen["chart"] = strings.Contains(m.data.HTML, "highest 1") || strings.Contains(m.data.HTML, "1 all the time")
+			case m.event == "stale":
+				seen[m.data.Region] = true
+			}
+			return seen["numbers"] && seen["news"] && seen["roll"] && seen["host"] && seen["chart"]
+		})
+	}
+	wait("1", "came web-1")
+	p := s.get("/", http.StatusOK)
+	if got := p.rows(); !slices.Equal(got, []string{"web-1"}) {
+		t.Errorf("roll %v", got)
+	}
+	if got := p.region("roll"); !strings.Contains(got, "10.0.0.0:6655") || !strings.Contains(got, "agent") || !strings.Contains(got, "l1") || strings.Contains(got, "not known") {
+		t.Errorf("row %q", got)
+	}
+
+	// What it tells of itself comes a moment later, and is found.
+	s.must(tasks.NewRoll(s.rdb).Depart(t.Context(), nil, nil, []tasks.HostInfo{{
+		Host: "web-1", Fields: map[string]string{"hostname": "front", "os": "plan9", "tags": `{"role":"db"}`}, IPv4: []string{"172.16.0.9"},
+	}}))
+	for _, q := range []string{"front", "os:plan9", "tag:role=db", "172.16.0.9"} {
+		s.eventually("/?q="+q, "found by "+q, func(p *page) bool { return slices.Equal(p.rows(), []string{"web-1"}) })
+	}
+
+	s.leave("l1", "web-1")
+	wait("0", "went web-1")
+	if got := s.get("/", http.StatusOK).region("roll"); !strings.Contains(got, "No host is online") || !strings.Contains(got, "muster agent") {
+		t.Errorf("empty roll: %q", got)
+	}
+
+	// Another instance that is refused is news, too.
+	s.must(tasks.Record(t.Context(), s.rdb, tasks.Event{Type: "host.duplicate", Host: "web-1", Reason: "another instance is connected to l1"}))
+	live.until("the one that was refused", func(m sent) bool {
+		return m.data.Region == "news" && strings.Contains(text(parse(t, m.data.HTML).root), "refused web-1 another instance is connected to l1")
+	})
+}
+
+// raw puts hosts straight into Redis, at a listener with a lease, without any event.
+func (s *site) raw(listener string, hosts ...string) {
+	s.t.Helper()
+	_, err := s.rdb.Pipelined(s.t.Context(), func(p redis.Pipeliner) error {
+		p.ZAdd(s.t.Context(), tasks.KeyListeners, redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: listener})
+		for i, h := range hosts {
+			p.HSet(s.t.Context(), tasks.KeyOnline, h, fmt.Sprintf("10.1.%d.%d:6655@%s", i>>8, i&255, listener))
+			p.HSet(s.t.Context(), tasks.KeyClients, h, "json")
+		}
+		return nil
+	})
+	s.must(err)
+}
+
+// The roll follows Redis where no event tells of a change: entries made by other means,
+// taken away, and hosts whose listener is dead.
+func TestReconcileWithoutEvents(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	ctx := t.Context()
+	online := func(n string) func(*page) bool {
+		return func(p *page) bool { return p.id("hosts-online") == n }
+	}
+	s.eventually("/", "the roll is read", online("0"))
+
+	var hosts []string
+	for i := range 5000 {
+		hosts = append(hosts, "raw-"+strconv.Itoa(i))
+	}
+	s.raw("l1", hosts...)
+	s.raw("l2", "other-1", "other-2")
+	p := s.eventually("/", "hosts without events", online("5,002"))
+	if got := p.id("listeners-alive"); got != "2" {
+		t.Errorf("%s listeners", got)
+	}
+	if got := p.region("listeners"); !strings.Contains(got, "l1 5,000 hosts") || !strings.Contains(got, "l2 2 hosts") {
+		t.Errorf("listeners %q", got)
+	}
+
+	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, hosts[:4990]...).Err())
+	s.eventually("/", "hosts taken away", online("12"))
+
+	// As many as before, but others: only reading all of it finds that.
+	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, "other-1").Err())
+	s.raw("l2", "third-1")
+	s.eventually("/?q=third", "one in the place of another", func(p *page) bool { return len(p.rows()) == 1 })
+
+	// A lease that ends takes its hosts along, and nothing else.
+	s.must(s.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "l1"}).Err())
+	p = s.eventually("/", "hosts of a dead listener", online("2"))
+	if got := p.region("listeners"); !strings.Contains(got, "l1 0 hosts lease ended") {
+		t.Errorf("listeners %q", got)
+	}
+
+	// An emptied Redis has nobody; what comes then is seen, also if its events begin with
+	// lower ids than those that were read.
+	s.must(s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: tasks.KeyEvents, ID: "99999999999999-0", Values: []string{"type", "host.duplicate", "host", "late"}}).Err())
+	s.eventually("/", "the last event", func(p *page) bool { return strings.Contains(p.region("news"), "refused late") })
+	s.must(s.rdb.FlushAll(ctx).Err())
+	s.eventually("/", "nobody", func(p *page) bool { return p.id("hosts-online") == "0" && p.id("listeners-alive") == "0" })
+	s.join("l9", "fresh")
+	s.eventually("/", "a host after the loss", func(p *page) bool {
+		return p.id("hosts-online") == "1" && strings.Contains(p.region("news"), "came fresh") && !strings.Contains(p.region("news"), "late")
+	})
+	s.leave("l9", "fresh")
+	s.eventually("/", "an event after the loss", func(p *page) bool { return strings.Contains(p.region("news"), "went fresh") })
+}
+
+// While Redis is away the page says since when, and shows what was last known.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	r := redistest.OpenReal(t)
+	s := serveOn(t, r)
+	s.join("l1", "web-1", "web-2")
+	s.eventually("/", "two hosts", func(p *page) bool { return p.id("hosts-online") == "2" })
+	redistest.Eventually(t, "ready", func() bool { return s.Ready(t.Context()) == nil })
+	live := s.follow("redis", "numbers")
+	if got := s.get("/", http.StatusOK).region("redis"); got != "" {
+		t.Errorf("banner %q while Redis answers", got)
+	}
+
+	r.Stop()
+	live.until("the banner", func(m sent) bool {
+		return m.data.Region == "redis" && strings.HasPrefix(parse(t, m.data.HTML).id("redis-away"), "Redis has not answered since ")
+	})
+	p := s.get("/", http.StatusOK)
+	if got := p.rows(); !slices.Equal(got, []string{"web-1", "web-2"}) || !strings.HasPrefix(p.id("redis-away"), "Redis has not answered since 2") {
+		t.Errorf("roll %v, banner %q", got, p.id("redis-away"))
+	}
+	if got := s.get("/hosts/web-1", http.StatusOK); !strings.HasPrefix(got.id("host-state"), "online") || !strings.Contains(got.region("dispatches"), "while Redis is away") {
+		t.Errorf("host %q", got.region("host"))
+	}
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "redis has not answered for") {
+		t.Errorf("ready: %v", err)
+	}
+
+	r.Start() // empty
+	live.until("the end of the banner", func(m sent) bool { return m.event == "swap" && m.data.Region == "redis" && m.data.HTML == "" })
+	s.eventually("/", "the empty roll", func(p *page) bool { return p.id("hosts-online") == "0" })
+	s.join("l1", "web-3")
+	s.eventually("/", "a host after the outage", func(p *page) bool { return slices.Equal(p.rows(), []string{"web-3"}) })
+}
+
+// A page is answered while there was no Redis yet at all.
+func TestRedisNeverThere(t *testing.T) {
+	t.Parallel()
+	s := unasked(t)
+	s.fleet.read = time.Time{}
+	s.contact.last, s.contact.began = time.Time{}, time.Now().Add(-time.Minute)
+	p := find(t, s, "/")
+	if got := p.id("redis-away"); !strings.HasPrefix(got, "Redis has not answered yet") {
+		t.Errorf("banner %q", got)
+	}
+	if got := p.region("roll"); got != "The roll is being read." {
+		t.Errorf("roll %q", got)
+	}
+	if err := s.Ready(t.Context()); err == nil {
+		t.Error("it is ready")
+	}
+	s.contact.answered()
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "roll") {
+		t.Errorf("ready without a roll: %v", err)
+	}
+}
+
+// What was before the dashboard is known from the events.
+func TestPastFromEvents(t *testing.T) {
+	t.Parallel()
+	r := redistest.Open(t)
+	first := &site{t: t, rdb: r.Client}
+	first.join("l1", "a", "b", "c")
+	first.leave("l1", "b")
+	s := serveOn(t, r)
+	p := s.eventually("/", "the past", func(p *page) bool { return strings.Contains(p.region("chart"), "highest 3") })
+	if got := p.region("news"); strings.Count(got, "came ") != 3 || !strings.Contains(got, "went b connection ended") {
+		t.Errorf("news %q", got)
+	}
+	if got := p.region("roll"); strings.Contains(got, "not known") {
+		t.Errorf("since when they are online is not known: %q", got)
+	}
+	live := s.follow("news")
+	s.leave("l1", "a")
+	m := live.until("the next news", func(m sent) bool { return m.data.Region == "news" })
+	if got := text(parse(t, m.data.HTML).root); strings.Count(got, "came ") != 3 || strings.Count(got, "went ") != 2 {
+		t.Errorf("news %q", got) // none twice
+	}
+}

@@ -1,0 +1,228 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+const (
+	walkEvery = 15 * time.Second // the whole roll is read this often in any case
+	walkPause = 2 * time.Second  // least time between two readings
+	walkShare = 20               // and for so many times as long as a reading takes there is none
+)
+
+// check is a cheap look at the roll: how large it is, and the leases.
+type check struct {
+	entries int64 // of {muster}:online
+	leases  []lease
+	err     error
+}
+
+// look makes a check.
+func (f *fleet) look(ctx context.Context) check {
+	var now *redis.TimeCmd
+	var entries *redis.IntCmd
+	var leases *redis.ZSliceCmd
+	_, err := f.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		now, entries = p.Time(ctx), p.HLen(ctx, tasks.KeyOnline)
+		leases = p.ZRangeWithScores(ctx, tasks.KeyListeners, 0, mostListeners-1)
+		return nil
+	})
+	if err != nil {
+		return check{err: fmt.Errorf("the roll: %w", err)}
+	}
+	f.contact.answered()
+	c := check{entries: entries.Val()}
+	for _, z := range leases.Val() {
+		id, _ := z.Member.(string)
+		until := time.UnixMilli(int64(z.Score))
+		c.leases = append(c.leases, lease{ID: id, Until: until, Runs: until.After(now.Val())})
+	}
+	slices.SortFunc(c.leases, func(a, b lease) int { return natural(a.ID, b.ID) })
+	return c
+}
+
+// mostListeners bounds what is read of a roll that somebody has filled with nonsense.
+const mostListeners = 10_000
+
+// checks makes a check every second, until ctx ends.
+func (f *fleet) checks(ctx context.Context) error {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		c := f.look(ctx)
+		select { // only the newest counts
+		case <-f.checked:
+		default:
+		}
+		f.checked <- c
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// keep keeps the roll true, until ctx ends: hosts of which an event tells are looked up,
+// and the whole roll is read every 15 s, or when a check does not fit to what is known.
+func (f *fleet) keep(ctx context.Context) error {
+	var next time.Time  // the earliest next reading
+	var whole time.Time // when the roll is read in any case
+	odd := 0            // checks in a row that did not fit
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.wake:
+			f.lookUp(ctx)
+			continue
+		case c := <-f.checked:
+			if c.err != nil {
+				f.fails.seen(c.err, "the roll can't be read, trying on")
+				continue
+			}
+			fits, sameLeases := f.compare(c)
+			if fits {
+				odd = 0
+			} else {
+				odd++ // once may be a host that comes just now
+			}
+			now := time.Now()
+			if now.Before(next) || (sameLeases && odd < 2 && now.Before(whole)) {
+				continue
+			}
+			began := now
+			err := f.walk(ctx, c)
+			f.fails.seen(err, "the roll can't be read, trying on")
+			now = time.Now()
+			next = now.Add(max(walkPause, walkShare*now.Sub(began)))
+			if err == nil {
+				odd, whole = 0, now.Add(walkEvery)
+			}
+		}
+	}
+}
+
+// compare holds a check against what is known: whether as many hosts are known as there
+// are entries, and whether the same listeners live. It also takes the new leases and
+// samples the number of hosts.
+func (f *fleet) compare(c check) (fits, sameLeases bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	alive := func(list []lease) (ids []string) {
+		for _, l := range list {
+			if l.Runs {
+				ids = append(ids, l.ID)
+			}
+		}
+		return ids
+	}
+	sameLeases = !f.read.IsZero() && slices.Equal(alive(f.listeners), alive(c.leases))
+	fits = c.entries == int64(len(f.hosts))+f.strays
+	if !slices.Equal(f.listeners, c.leases) {
+		f.listeners = c.leases
+		f.touch("listeners")
+		if !sameLeases {
+			f.touch("numbers")
+		}
+	}
+	if !f.read.IsZero() {
+		if f.past.note(time.Now(), len(f.hosts)) {
+			f.touch(chartTopics()...)
+		}
+	}
+	return fits, sameLeases
+}
+
+// walk reads the whole roll.
+func (f *fleet) walk(ctx context.Context, c check) error {
+	view, err := f.roll.View(ctx)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	before := f.version
+	f.walks++
+	this := f.walks
+	f.mu.Unlock()
+	err = view.Each(ctx, func(page []tasks.Presence) error {
+		f.contact.answered()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, p := range page {
+			f.seenLocked(p, this)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, h := range f.hosts {
+		if h.walk != this {
+			f.dropLocked(id)
+		}
+	}
+	f.strays = max(0, c.entries-int64(len(f.hosts)))
+	first := f.read.IsZero()
+	f.read = time.Now()
+	f.past.note(f.read, len(f.hosts))
+	if first || f.version != before {
+		f.touch("roll", "numbers", "listeners")
+		f.touch(chartTopics()...)
+	}
+	return nil
+}
+
+// lookUp asks for the hosts of which events have told.
+func (f *fleet) lookUp(ctx context.Context) {
+	f.mu.Lock()
+	due := make([]string, 0, len(f.due))
+	for id := range f.due {
+		due = append(due, id)
+	}
+	clear(f.due)
+	f.mu.Unlock()
+	err := f.locate(ctx, due)
+	f.fails.seen(err, "the roll can't be read, trying on")
+	// What was not looked up is found by the next reading of the whole roll.
+}
+
+func (f *fleet) locate(ctx context.Context, ids []string) error {
+	view, err := f.roll.View(ctx)
+	if err != nil {
+		return err
+	}
+	return view.LocateAll(ctx, ids, func(page []tasks.Presence) error {
+		f.contact.answered()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		changed := []string{"roll", "numbers", "listeners"}
+		for _, p := range page {
+			var walk uint64
+			if h := f.hosts[p.Host]; h != nil {
+				walk = h.walk
+			}
+			if f.seenLocked(p, walk) {
+				changed = append(changed, "host:"+p.Host)
+			}
+			if p.Online { // it may have connected anew, and tells of itself again
+				f.infos.wantAgain(p.Host)
+			}
+		}
+		if len(changed) > 3 {
+			f.touch(changed...)
+			f.past.note(time.Now(), len(f.hosts))
+			f.touch(chartTopics()...)
+		}
+		return ctx.Err()
+	})
+}

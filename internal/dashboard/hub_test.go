@@ -1,0 +1,186 @@
+package dashboard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// inHub runs a test of a hub on a clock of its own.
+func inHub(t *testing.T, renderers map[string]renderer, test func(t *testing.T, h *hub)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		h := newHub(renderers, log)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+		test(t, h)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// visit lets a browser in.
+func visit(t *testing.T, h *hub, topics ...string) *browser {
+	t.Helper()
+	b := newBrowser(topics, func() {})
+	if _, ok := h.join(b); !ok {
+		t.Fatal("not let in")
+	}
+	return b
+}
+
+// got is what waits for a browser: the event and its region.
+func got(b *browser) (list []string) {
+	for _, m := range b.take() {
+		var data struct{ Region, HTML string }
+		_ = json.Unmarshal(m.data, &data)
+		list = append(list, m.event+" "+data.Region+" "+data.HTML)
+	}
+	return list
+}
+
+func TestHub(t *testing.T) {
+	t.Parallel()
+	renders := 0
+	var broken error
+	swaps := map[string]renderer{"numbers": func(context.Context, string) (string, error) {
+		renders++
+		return fmt.Sprint(renders / 2), broken
+	}}
+	inHub(t, swaps, func(t *testing.T, h *hub) {
+		h.touch("numbers", "roll") // nobody looks
+		both, other := visit(t, h, "numbers", "roll", "roll"), visit(t, h, "host:a")
+		time.Sleep(time.Second)
+		if renders != 0 || got(both) != nil {
+			t.Error("a message of what was before the browser")
+		}
+
+		// Many changes are one message, of the newest.
+		for range 100 {
+			h.touch("numbers", "roll")
+		}
+		time.Sleep(time.Second)
+		if list := got(both); len(list) != 2 || renders != 1 || got(other) != nil {
+			t.Errorf("%v, %d renders", list, renders)
+		}
+
+		// What looks as before is not sent.
+		broken = errors.New("Redis is away")
+		h.touch("numbers")
+		time.Sleep(time.Second) // and one that can't be made is made later
+		if list := got(both); list != nil || renders != 2 {
+			t.Errorf("%v, %d renders", list, renders)
+		}
+		broken = nil
+		time.Sleep(renderAgain)
+		if list := got(both); len(list) != 1 || list[0] != "swap numbers 1" {
+			t.Errorf("%v, %d renders", list, renders)
+		}
+		renders = 1
+		h.touch("numbers")
+		time.Sleep(time.Second)
+		if list := got(both); list != nil || renders != 2 {
+			t.Errorf("sent again: %v, %d renders", list, renders)
+		}
+
+		// One that is slow finds the newest state, and nothing piles up.
+		for range 50 {
+			h.touch("numbers", "roll")
+			time.Sleep(time.Second)
+		}
+		if list := got(both); len(list) != 2 {
+			t.Errorf("%d messages wait", len(list))
+		}
+
+		h.touchAll()
+		time.Sleep(time.Second)
+		if list := got(other); len(list) != 1 || list[0] != "stale host " {
+			t.Errorf("after touchAll: %v", list)
+		}
+		h.leave(both)
+		h.leave(other)
+		if len(h.topics) != 0 || len(h.browsers) != 0 {
+			t.Errorf("%d topics of nobody, %d browsers", len(h.topics), len(h.browsers))
+		}
+	})
+}
+
+// However many look and however fast the fleet flaps: each is asked to come within a time
+// that grows with their number, and not more often.
+func TestManyBrowsers(t *testing.T) {
+	t.Parallel()
+	inHub(t, nil, func(t *testing.T, h *hub) {
+		var all []*browser
+		for range maxBrowsers {
+			all = append(all, visit(t, h, "roll"))
+		}
+		if _, ok := h.join(newBrowser([]string{"roll"}, func() {})); ok {
+			t.Error("one too many is let in")
+		}
+		messages := 0
+		for range 400 { // 100 s
+			h.touch("roll")
+			time.Sleep(hubPace)
+			for _, m := range all[7].take() {
+				messages++
+				var data struct{ Within int }
+				_ = json.Unmarshal(m.data, &data)
+				if want := (maxBrowsers - 1) * int(perStale/time.Millisecond); data.Within != want {
+					t.Errorf("within %d ms, want %d", data.Within, want)
+				}
+			}
+		}
+		if messages < 8 || messages > 11 {
+			t.Errorf("%d messages in 100 s", messages)
+		}
+		for _, b := range all {
+			h.leave(b)
+		}
+	})
+}
+
+// A region that takes long, or panics, holds up no other one.
+func TestSlowRegion(t *testing.T) {
+	t.Parallel()
+	swaps := map[string]renderer{
+		"slow":  func(ctx context.Context, _ string) (string, error) { <-ctx.Done(); return "", ctx.Err() },
+		"panic": func(context.Context, string) (string, error) { panic("no") },
+		"fast":  func(context.Context, string) (string, error) { return time.Now().String(), nil },
+	}
+	inHub(t, swaps, func(t *testing.T, h *hub) {
+		b := visit(t, h, "slow", "fast", "panic")
+		for range 5 {
+			h.touch("slow", "fast", "panic")
+			time.Sleep(time.Second)
+			if list := got(b); len(list) != 1 {
+				t.Errorf("%d messages", len(list))
+			}
+		}
+		h.leave(b)
+	})
+}
+
+func TestHubEnds(t *testing.T) {
+	t.Parallel()
+	inHub(t, nil, func(t *testing.T, h *hub) {
+		cut := 0
+		b := newBrowser([]string{"roll"}, func() { cut++ })
+		h.join(b)
+		h.end()
+		if _, ok := h.join(newBrowser([]string{"roll"}, func() {})); ok || cut != 1 {
+			t.Errorf("let in %v, cut %d", ok, cut)
+		}
+	})
+}
