@@ -92,6 +92,7 @@ type Agent struct {
 	journal *journal
 	udp     *net.UDPConn
 	clock   *clock
+	stats   Stats
 
 	// While there is no answer to a look-up, it is repeated after a random time
 	// between these. So is what the journal's disk did not let happen.

@@ -168,6 +168,7 @@ func (a *Agent) start(ctx context.Context, s *session) {
 	own, stop := context.WithCancelCause(ctx)
 	s.stop = stop
 	a.session.Store(s)
+	a.stats.Connected.Add(1)
 	for _, number := range a.open() {
 		s.ask(wire.Lookup{Task: number})
 	}

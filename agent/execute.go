@@ -169,6 +169,11 @@ func (a *Agent) ended(ctx context.Context, log logrus.FieldLogger, s *taskSet, r
 			message: wire.Status{Task: s.Number, Phase: wire.PhaseEnded, Result: &result},
 		})
 		if err == nil {
+			if result.ExitCode == 0 && result.Error == "" {
+				a.stats.Ended.Add(1)
+			} else {
+				a.stats.Failed.Add(1)
+			}
 			s.Ended, s.Started = s.Ended+1, false
 			return true
 		}

@@ -51,6 +51,7 @@ func (a *Agent) receive(ctx context.Context) {
 		}
 		number, err := wire.ParseDatagram(buf[:n])
 		if err != nil {
+			a.stats.Unreadable.Add(1)
 			a.unreadable()
 			continue
 		}
@@ -71,6 +72,7 @@ func (a *Agent) unreadable() {
 
 // told takes up a number that a datagram or the listener has named.
 func (a *Agent) told(ctx context.Context, number string) {
+	a.stats.Told.Add(1)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopping || ctx.Err() != nil {

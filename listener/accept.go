@@ -63,6 +63,8 @@ func (s *Server) accept(ctx, reading context.Context, d *door) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	s.condition.accepting.Store(true)
+	defer s.condition.accepting.Store(false)
 	const least, most = 5 * time.Millisecond, time.Second
 	pause := least
 	for {

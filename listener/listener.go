@@ -66,7 +66,8 @@ type Config struct {
 	// are deleted when it goes offline. Nil means info and ipv4.
 	OfflineDelete []string
 
-	Log logrus.FieldLogger // nil discards
+	Observer Observer           // nil: nobody
+	Log      logrus.FieldLogger // nil discards
 }
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
@@ -152,9 +153,10 @@ type Server struct {
 	roll  *tasks.Roll
 	store *tasks.Store
 
-	beats   wire.Heartbeats
-	members members
-	stats   Stats
+	beats     wire.Heartbeats
+	members   members
+	stats     Stats
+	condition condition
 
 	changes  *gather[change]
 	reports  *gather[report]
@@ -183,10 +185,18 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	log := cfg.Log.WithField("listener", cfg.ID)
-	closed := func(l tasks.Ledger) { log.WithFields(l.Fields()).Info("task set closed") }
+	observed := tasks.StoreConfig{OnClosed: func(l tasks.Ledger) {
+		log.WithFields(l.Fields()).Info("task set closed")
+		if cfg.Observer != nil {
+			cfg.Observer.Closed(l)
+		}
+	}}
+	if cfg.Observer != nil {
+		observed.OnAnswer = cfg.Observer.Answered
+	}
 	s := &Server{
 		cfg: cfg, log: log, pace: usualPace(),
-		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{OnClosed: closed}),
+		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, observed),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
 	s.arrivals, s.called = s.roll, make(chan struct{}, 1)
@@ -228,6 +238,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	// What serves the hosts goes on when ctx has ended.
 	lasting := context.WithoutCancel(ctx)
 	s.services = supervise.New(s.log, s.again)
+	s.condition.services.Store(s.services)
+	defer s.condition.services.Store(nil)
 	p := parts{
 		accepting: s.services.Group(ctx), serving: s.services.Group(lasting), writing: s.services.Group(lasting),
 	}
@@ -311,7 +323,7 @@ func (s *Server) begin(ctx context.Context) error {
 		}
 	}
 	// Before the first host: a host of a listener without a lease is not online.
-	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
+	if _, err := s.lease(ctx); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
 	return nil

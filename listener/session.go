@@ -143,13 +143,16 @@ func (ss *session) handle(ctx context.Context, body []byte) error {
 	}
 	m, err := wire.Decode(body, from)
 	if err != nil {
-		if ss.agent && errors.Is(err, wire.ErrUnknownCode) {
+		if errors.Is(err, wire.ErrUnknownCode) {
 			ss.srv.stats.Unknown.Add(1)
-			return nil
+			if ss.agent {
+				return nil
+			}
 		}
 		return err
 	}
 	if hello, ok := m.(wire.Hello); ok {
+		ss.srv.stats.Hellos.Add(1)
 		if ss.host != "" {
 			return fmt.Errorf("%w: a hello that is not the first message", wire.ErrAbnormal)
 		}
@@ -328,6 +331,7 @@ func (ss *session) goodbye(err error) {
 	case errors.Is(err, wire.ErrAbnormal):
 		reason = err.Error()
 		ss.srv.stats.Abnormal.Add(1)
+		ss.srv.stats.AbnormalBy[wire.KindOf(err)].Add(1)
 		log.WithError(err).Warn("abnormal data, connection closed")
 	case isTimeout(err):
 		reason = fmt.Sprintf("silent for %v", ss.srv.cfg.HeartbeatTimeout)

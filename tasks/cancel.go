@@ -50,9 +50,12 @@ func (s *Store) Cancel(ctx context.Context, n Number) error {
 
 // FinishCancel ends what is open in a set that was cancelled, and closes it.
 func (s *Store) FinishCancel(ctx context.Context, n Number) error {
-	l, err := s.Ledger(ctx, n)
+	l, mark, err := s.head(ctx, n)
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)
+	}
+	if l.Stage == Closed && mark != "" && l.Open() == 0 {
+		return s.count(ctx, l, mark) // all else is done
 	}
 	if l.Open() > 0 {
 		err = s.endOpen(ctx, n, func(hosts []any) error {

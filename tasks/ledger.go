@@ -24,6 +24,8 @@ type Ledger struct {
 	Cancelled time.Time     // zero unless it was cancelled
 	Timeout   time.Duration // limit for each command
 	Commands  int           // how many commands it has
+	Sent      time.Time     // when its number went out first; zero before
+	Retry     time.Duration // wait before it is sent again, doubled each time; zero before
 	Total     int64
 	Counts    map[State]int64 // every state has an entry; together they are Total
 }
@@ -57,29 +59,34 @@ func (s *Store) Ledger(ctx context.Context, n Number) (Ledger, error) {
 	return l, err
 }
 
-// head is Ledger, and whether the end of the set was announced.
-func (s *Store) head(ctx context.Context, n Number) (l Ledger, announced bool, err error) {
+// head is Ledger, and the mark that the end of the set was announced, empty if it was not.
+func (s *Store) head(ctx context.Context, n Number) (l Ledger, mark string, err error) {
 	meta, err := s.rdb.HGetAll(ctx, KeyMeta(n)).Result()
 	if err != nil {
-		return Ledger{}, false, fmt.Errorf("ledger of %s: %w", n, err)
+		return Ledger{}, "", fmt.Errorf("ledger of %s: %w", n, err)
 	}
 	if meta["state"] == "" {
-		return Ledger{}, false, fmt.Errorf("%s: %w", n, ErrNotFound)
+		return Ledger{}, "", fmt.Errorf("%s: %w", n, ErrNotFound)
 	}
+	return parseLedger(n, meta), meta["announced"], nil
+}
+
+func parseLedger(n Number, meta map[string]string) Ledger {
 	number := func(name string) int64 {
 		i, _ := strconv.ParseInt(meta[name], 10, 64)
 		return i
 	}
-	l = Ledger{
+	l := Ledger{
 		Number: n, Stage: Stage(meta["state"]), Request: meta["request"],
 		Created: unixMilli(meta["created_ms"]), Deadline: unixMilli(meta["deadline_ms"]), Closed: unixMilli(meta["closed_ms"]), Cancelled: unixMilli(meta["cancelled_ms"]),
 		Timeout: time.Duration(number("timeout_s")) * time.Second, Commands: int(number("commands")),
+		Sent: unixMilli(meta["sent_ms"]), Retry: time.Duration(number("retry_ms")) * time.Millisecond,
 		Total: number("total"), Counts: map[State]int64{},
 	}
 	for _, state := range States() {
 		l.Counts[state] = number(string(state))
 	}
-	return l, meta["announced"] != "", nil
+	return l
 }
 
 // HostState is a host of a set and its state.
@@ -184,7 +191,7 @@ func parseResult(m redis.XMessage) Result {
 		return i
 	}
 	return Result{
-		Host: field("host"), Command: field("command"), ExitCode: int(number("exit_code")),
+		ID: m.ID, Host: field("host"), Command: field("command"), ExitCode: int(number("exit_code")),
 		DurationMS: number("duration_ms"), Stdout: field("stdout"), Stderr: field("stderr"),
 		StdoutBytes: number("stdout_bytes"), StderrBytes: number("stderr_bytes"),
 		Truncated: field("truncated") == "1", Error: field("error"),

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/musterhq/muster/internal/script"
 )
@@ -27,6 +28,7 @@ type Report struct {
 
 // Result is how one command ended on one host.
 type Result struct {
+	ID          string // of its entry in {AC131}:results; empty before it is stored
 	Host        string
 	Command     string
 	ExitCode    int   // 128+n for signal n; -1 if it did not start or its end was not seen
@@ -128,8 +130,20 @@ func (s *Store) reportIn(ctx context.Context, groups []*group, sum *Reported, cl
 		}
 		sum.Strangers += int(integer(reply, 1))
 		sum.PassedOver += int(integer(reply, 2))
+		s.answered(reply)
 	}
 	return refused, nil
+}
+
+// answered tells of the hosts that were heard of for the first time. It is told at once:
+// given again, the same reports say nothing of it.
+func (s *Store) answered(reply []any) {
+	if s.cfg.OnAnswer == nil {
+		return
+	}
+	for i := 4; i < len(reply); i++ {
+		s.cfg.OnAnswer(time.Duration(integer(reply, i)) * time.Millisecond)
+	}
 }
 
 // group is the reports of one script call.

@@ -225,7 +225,11 @@ func TestAgent(t *testing.T) {
 	want := tasks.Result{
 		Host: h, Command: "a", ExitCode: 0, DurationMS: 7, Stdout: "out of a", Stderr: "err", StdoutBytes: 8, StderrBytes: 3,
 	}
-	if got := f.results(n, h); len(got) != 2 || got[0] != want || got[1].Command != "b" {
+	got := f.results(n, h)
+	if len(got) == 2 {
+		want.ID = got[0].ID
+	}
+	if len(got) != 2 || want.ID == "" || got[0] != want || got[1].Command != "b" {
 		t.Fatalf("results %+v, want %+v first", got, want)
 	}
 

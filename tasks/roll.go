@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -80,6 +81,9 @@ func (v *View) Now() time.Time { return v.now }
 // Listeners is how many listeners had a running lease.
 func (v *View) Listeners() int { return len(v.live) }
 
+// ListenerIDs are those that had one, in order.
+func (v *View) ListenerIDs() []string { return slices.Sorted(maps.Keys(v.live)) }
+
 // Runs reports whether a listener had a running lease.
 func (v *View) Runs(listener string) bool { return v.live[listener] }
 
@@ -138,6 +142,34 @@ func (v *View) Each(ctx context.Context, visit func([]Presence) error) error {
 		}
 		if cursor = next; cursor == 0 {
 			return nil
+		}
+	}
+}
+
+// StartingWith returns the ids of the hosts online that begin with prefix, in no order,
+// each once. What is no host id is left out. If ctx ends meanwhile, what was found until
+// then comes with the error.
+func (v *View) StartingWith(ctx context.Context, prefix string) ([]string, error) {
+	if prefix != "" && !ValidHost(prefix) {
+		return nil, nil
+	}
+	const many = 5000 // names are short, and somebody waits for them
+	var names []string
+	var cursor uint64
+	seen := map[string]bool{}
+	for {
+		page, next, err := v.rdb.HScan(ctx, KeyOnline, cursor, prefix+"*", many).Result()
+		if err != nil {
+			return names, fmt.Errorf("who is online: %w", err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			if host := page[i]; !seen[host] && ValidHost(host) && v.presence(host, page[i+1], "").Online {
+				seen[host] = true
+				names = append(names, host)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return names, nil
 		}
 	}
 }

@@ -1,9 +1,13 @@
 package tasks_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,5 +132,33 @@ func TestRollOfThousands(t *testing.T) {
 	calls := 0
 	if err := view.Each(ctx, func([]tasks.Presence) error { calls++; return errStop }); err != errStop || calls != 1 {
 		t.Fatalf("visited %d times, error %v", calls, err)
+	}
+}
+
+func TestNamesThatBeginAlike(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	ctx := t.Context()
+	f.lease("l1", time.Minute)
+	f.lease("dead", -time.Second)
+	f.must(f.rdb.HSet(ctx, tasks.KeyOnline,
+		"web-1", "10.0.0.1:6655@l1", "web-2", "10.0.0.2:6655@l1", "db-1", "10.0.0.3:6655@l1", "web-gone", "10.0.0.4:6655@dead",
+		"web-$(x)", "10.0.0.5:6655@l1", "web-\n", "10.0.0.5:6655@l1").Err())
+	view, err := tasks.NewRoll(f.rdb).View(ctx)
+	f.must(err)
+	for prefix, want := range map[string]string{
+		"": "db-1 web-1 web-2", "web": "web-1 web-2", "web-2": "web-2", "x": "", "*": "", "web-[12]": "", "w?": "",
+	} {
+		names, err := view.StartingWith(ctx, prefix)
+		f.must(err)
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%q: %s, want %s", prefix, got, want)
+		}
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if _, err := view.StartingWith(ended, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("asked when it was too late: %v", err)
 	}
 }

@@ -39,9 +39,15 @@ type StoreConfig struct {
 	RetryAfter time.Duration
 	Attempts   int
 
-	// OnClosed is called when this Store has recorded that a set is closed, with the
-	// ledger at that moment. Like the event it may come twice. nil calls nothing.
+	// OnClosed is called when a set is closed, with the ledger at that moment: once for
+	// each set, by one of all the Stores that have an OnClosed, also if the set was closed
+	// by one that has none (muster cancel). It is lost with a process that dies between the
+	// two. nil calls nothing.
 	OnClosed func(Ledger)
+
+	// OnAnswer is called for each host that is heard of for the first time, with the time,
+	// by Redis's clock, since the number was first sent to it. nil calls nothing.
+	OnAnswer func(time.Duration)
 }
 
 // Store is the task sets in Redis. All methods may be called by many goroutines and
@@ -208,7 +214,7 @@ var errNotDue = errors.New("not due")
 // deadline, and nothing the second time. A set that is gone from Redis is struck from
 // the list of sets.
 func (s *Store) Expire(ctx context.Context, n Number) error {
-	l, announced, err := s.head(ctx, n)
+	l, mark, err := s.head(ctx, n)
 	if errors.Is(err, ErrNotFound) {
 		if err := s.rdb.ZRem(ctx, KeySets, string(n)).Err(); err != nil {
 			return fmt.Errorf("strike %s from the list: %w", n, err)
@@ -218,8 +224,8 @@ func (s *Store) Expire(ctx context.Context, n Number) error {
 	if err != nil {
 		return fmt.Errorf("expire: %w", err)
 	}
-	if l.Stage == Closed && announced && l.Open() == 0 {
-		return nil // most sets, each time: one read
+	if l.Stage == Closed && mark != "" && l.Open() == 0 {
+		return s.count(ctx, l, mark) // most sets, each time: one read
 	}
 	err = s.endOpen(ctx, n, func(hosts []any) error {
 		reply, err := s.run(ctx, expireScript, ledgerKeys(n), hosts)
@@ -248,26 +254,47 @@ func (s *Store) announceIf(ctx context.Context, n Number, over int64) error {
 	if over != 1 {
 		return nil
 	}
-	l, announced, err := s.head(ctx, n)
+	l, mark, err := s.head(ctx, n)
 	if errors.Is(err, ErrNotFound) {
 		return nil // gone since
 	}
-	if err != nil || announced {
+	if err != nil || mark != "" {
 		return err
 	}
 	e := Event{Type: "task.closed", Key: n, Request: l.Request, Counts: l.Counts, Total: &l.Total}
 	if err := Record(ctx, s.rdb, e); err != nil {
 		return err
 	}
-	// By script, so that the mark never makes a key that has just expired anew.
-	_, err = s.run(ctx, announcedScript, []string{KeyMeta(n)}, nil)
-	if err != nil {
-		return fmt.Errorf("mark %s as announced: %w", n, err)
-	}
+	return s.markAnnounced(ctx, l)
+}
+
+// uncounted is the mark of a set whose end was announced by a Store without OnClosed.
+const uncounted = "uncounted"
+
+// markAnnounced notes that the end of a set is announced, and calls OnClosed if nobody
+// else has or will. By script, so that the mark never makes a key that has just expired
+// anew.
+func (s *Store) markAnnounced(ctx context.Context, l Ledger) error {
+	token := ""
 	if s.cfg.OnClosed != nil {
+		token = rand.Text()
+	}
+	reply, err := s.run(ctx, announcedScript, []string{KeyMeta(l.Number)}, []any{token})
+	if err != nil {
+		return fmt.Errorf("mark %s as announced: %w", l.Number, err)
+	}
+	if integer(reply, 0) == 1 {
 		s.cfg.OnClosed(l)
 	}
 	return nil
+}
+
+// count calls OnClosed for a set whose end is announced, where nobody has.
+func (s *Store) count(ctx context.Context, l Ledger, mark string) error {
+	if mark != uncounted || s.cfg.OnClosed == nil {
+		return nil
+	}
+	return s.markAnnounced(ctx, l)
 }
 
 func (s *Store) run(ctx context.Context, sc *script.Script, keys []string, args []any) ([]any, error) {

@@ -79,7 +79,11 @@ func (d *Decoder) Next() ([]byte, error) {
 	}
 	n := int32(binary.LittleEndian.Uint32(d.buf[d.start:]))
 	if n <= 0 || int(n) > d.max {
-		return nil, fmt.Errorf("%w %d, want 1 to %d", ErrFrameLength, n, d.max)
+		kind := KindBadLength
+		if n > 0 {
+			kind = KindTooBig
+		}
+		return nil, ofKind(kind, fmt.Errorf("%w %d, want 1 to %d", ErrFrameLength, n, d.max))
 	}
 	if err := d.fill(headerSize + int(n)); err != nil {
 		return nil, err

@@ -74,11 +74,11 @@ func Decode(body []byte, from Peer) (Message, error) {
 	}
 	o, err := parseObject(body)
 	if err != nil {
-		return nil, err
+		return nil, ofKind(KindNotMessage, err)
 	}
 	flag, err := o.text("flag")
 	if err != nil {
-		return nil, err
+		return nil, ofKind(KindNoCode, err)
 	}
 	code := Code(flag)
 	read, known := readers[code]
@@ -86,11 +86,11 @@ func Decode(body []byte, from Peer) (Message, error) {
 		return nil, ErrUnknownCode
 	}
 	if !read.from(from) {
-		return nil, abnormal("message %s is not for this peer to send", code)
+		return nil, ofKind(KindWrongPeer, abnormal("message %s is not for this peer to send", code))
 	}
 	m, err := read.read(o, from)
 	if err != nil {
-		return nil, abnormal("message %s: %s", code, strings.TrimPrefix(err.Error(), ErrAbnormal.Error()+": "))
+		return nil, ofKind(KindBadMember, abnormal("message %s: %s", code, strings.TrimPrefix(err.Error(), ErrAbnormal.Error()+": ")))
 	}
 	return m, nil
 }

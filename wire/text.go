@@ -33,7 +33,7 @@ var textPhases = []string{PhaseReceived: "I", PhaseWorking: "II", PhaseEnded: "I
 // decodeText reads the body of a message of the text form. The body is UTF-8.
 func decodeText(body []byte) (Message, error) {
 	if !bytes.HasPrefix(body, []byte("ADH")) {
-		return nil, abnormal("body does not begin with { or ADH")
+		return nil, ofKind(KindNotMessage, abnormal("body does not begin with { or ADH"))
 	}
 	code, rest, _ := bytes.Cut(body, []byte("/"))
 	roman, status := bytes.CutPrefix(code, []byte(CodeStatus))
@@ -51,7 +51,7 @@ func decodeText(body []byte) (Message, error) {
 		return nil, ErrUnknownCode
 	}
 	if err != nil {
-		return nil, abnormal("message %s: %s", code, strings.TrimPrefix(err.Error(), ErrAbnormal.Error()+": "))
+		return nil, ofKind(KindBadText, abnormal("message %s: %s", code, strings.TrimPrefix(err.Error(), ErrAbnormal.Error()+": ")))
 	}
 	return m, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/tasks"
-	"github.com/musterhq/muster/wire"
 )
 
 const (
@@ -47,7 +46,7 @@ func (d *dispatcher) arrive(ctx context.Context, _ time.Time, host string) (time
 		if i > 0 && i%arriveBurst == 0 {
 			pause(ctx, arrivePause)
 		}
-		d.socket.Emit(wire.AppendDatagram(nil, string(w.Number)), []netip.AddrPort{places[0].Addr})
+		d.send(w.Number, []netip.AddrPort{places[0].Addr}, &d.stats.First)
 	}
 	if len(woken) > 0 {
 		d.log.WithFields(logrus.Fields{"host": host, "sets": len(woken)}).Info("host sent what waited for it")

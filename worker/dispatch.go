@@ -29,6 +29,7 @@ type dispatcher struct {
 	arrived *tasks.Agenda
 	udpPort uint16
 	log     logrus.FieldLogger
+	stats   *Stats
 
 	// recovering reports whether Redis was away a moment ago.
 	recovering func() bool
@@ -95,6 +96,7 @@ func (d *dispatcher) run(ctx context.Context, request string, t *asynq.Task, las
 	if err := tasks.Record(ctx, d.rdb, e); err != nil {
 		return &setback{err}
 	}
+	d.stats.Rejected.Add(1)
 	return no
 }
 
@@ -200,6 +202,11 @@ func (d *dispatcher) dispatch(ctx context.Context, request string, r tasks.Reque
 	opened, err := d.store.Open(ctx, r.Key)
 	if err != nil && !opened {
 		return err
+	}
+	if opened {
+		d.stats.Accepted.Add(1)
+	} else {
+		d.stats.Repeated.Add(1)
 	}
 	if err := d.done("open"); err != nil {
 		return err

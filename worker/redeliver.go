@@ -9,7 +9,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/musterhq/muster/tasks"
-	"github.com/musterhq/muster/wire"
 )
 
 const (
@@ -109,7 +108,7 @@ func (r *redeliverer) sendAgain(ctx context.Context, l tasks.Ledger) (next time.
 		return r.giveUp(ctx, l, again.Spent)
 	})
 	// What is counted is sent, also if a later page failed.
-	datagrams := r.socket.Emit(wire.AppendDatagram(nil, string(l.Number)), out.targets)
+	datagrams := r.send(l.Number, out.targets, &r.stats.Again)
 	if datagrams > 0 {
 		r.log.WithFields(logrus.Fields{
 			"task": string(l.Number), "request": l.Request, "datagrams": datagrams,
@@ -193,6 +192,11 @@ func (d *dispatcher) push(ctx context.Context, action tasks.PushAction, n tasks.
 		if err := d.roll.Push(ctx, listener, tasks.Push{Action: action, Number: n, Hosts: hosts}); err != nil {
 			return err
 		}
+		count := &d.stats.PushedStart
+		if action == tasks.PushCancel {
+			count = &d.stats.PushedCancel
+		}
+		count.Add(int64(len(hosts)))
 	}
 	return nil
 }

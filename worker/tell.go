@@ -6,13 +6,15 @@ import (
 	"slices"
 
 	"github.com/musterhq/muster/tasks"
-	"github.com/musterhq/muster/wire"
 )
 
 // tell sends the task number to the hosts that the ledger awaits, and returns how
 // many datagrams left. With everyone it is sent to old clients too, to each once.
 func (d *dispatcher) tell(ctx context.Context, n tasks.Number, everyone bool) (sent int, err error) {
-	payload := wire.AppendDatagram(nil, string(n))
+	count := &d.stats.First
+	if !everyone {
+		count = &d.stats.Again
+	}
 	told := map[netip.AddrPort]struct{}{} // a host can come twice, and all come again after a failure
 	err = d.insist(ctx, func() error {
 		return d.tellAwaited(ctx, n, everyone, func(targets []netip.AddrPort) {
@@ -21,7 +23,7 @@ func (d *dispatcher) tell(ctx context.Context, n tasks.Number, everyone bool) (s
 				told[t] = struct{}{}
 				return twice
 			})
-			sent += d.socket.Emit(payload, targets)
+			sent += d.send(n, targets, count)
 		})
 	})
 	return sent, err
@@ -59,8 +61,5 @@ func (d *dispatcher) tellAwaited(ctx context.Context, n tasks.Number, everyone b
 // tellOffline sends the number once to hosts that are recorded as offline. Nothing
 // waits for them; one that is there after all can still report.
 func (d *dispatcher) tellOffline(n tasks.Number, targets []netip.AddrPort) int {
-	if len(targets) == 0 {
-		return 0
-	}
-	return d.socket.Emit(wire.AppendDatagram(nil, string(n)), targets)
+	return d.send(n, targets, &d.stats.Offline)
 }

@@ -38,6 +38,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -96,14 +97,17 @@ type Config struct {
 	// info and ipv4.
 	OfflineDelete []string
 
-	Log logrus.FieldLogger // nil discards
+	Observer Observer           // nil: nobody
+	Log      logrus.FieldLogger // nil discards
 }
 
 // Worker turns requests into delivered task numbers. Any number of workers share
 // one Redis.
 type Worker struct {
-	cfg   Config
-	again supervise.Pace // of services that failed
+	cfg       Config
+	again     supervise.Pace // of services that failed
+	stats     Stats
+	condition atomic.Pointer[condition] // nil while it does not run
 
 	after func(step string) error // as of dispatcher; only tests set it
 	// fault is called when a service goes round, with its name; an error or a panic is
@@ -176,7 +180,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	store := tasks.NewStore(w.cfg.Redis, tasks.StoreConfig{
 		Keep: w.cfg.Keep, RetryAfter: w.cfg.RetryAfter, Attempts: w.cfg.Attempts,
-		OnClosed: func(l tasks.Ledger) { w.cfg.Log.WithFields(l.Fields()).Info("task set closed") },
+		OnClosed: w.closed,
 	})
 	all := &trouble{log: w.cfg.Log}
 	in := newIntake(w.cfg, all.part("requests"))
@@ -191,6 +195,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
 
 	services := supervise.New(w.cfg.Log, w.again)
+	now := &condition{services: services, intake: in, trouble: all}
+	w.condition.Store(now)
+	defer w.condition.Store(nil)
 	loops := services.Group(ctx)
 	w.keepUp(loops, "requests", in.run)
 	w.keepUp(loops, "deadlines", end.run)
@@ -214,6 +221,8 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 		defer server.Shutdown()
+		now.queue.Store(true)
+		defer now.queue.Store(false)
 		if err := round(); err != nil {
 			return err
 		}
@@ -261,6 +270,8 @@ type handler struct {
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	h.running.Add(1)
 	defer h.running.Done()
+	h.d.stats.Running.Add(1)
+	defer h.d.stats.Running.Add(-1)
 	err := supervise.Safely(func() error {
 		if err := h.d.done("taken"); err != nil {
 			return &setback{err}
@@ -274,16 +285,28 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 		return h.d.ProcessTask(ctx, t)
 	})
 	if panicked, ok := err.(*supervise.Panic); ok {
-		return &setback{panicked}
+		err = &setback{panicked}
+	}
+	var again *setback
+	if errors.As(err, &again) {
+		h.d.stats.CutShort.Add(1)
 	}
 	return err
+}
+
+// closed is told of a set that is closed.
+func (w *Worker) closed(l tasks.Ledger) {
+	w.cfg.Log.WithFields(l.Fields()).Info("task set closed")
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Closed(l)
+	}
 }
 
 func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {
 	return &dispatcher{
 		rdb: w.cfg.Redis, store: store, roll: tasks.NewRoll(w.cfg.Redis), socket: socket,
 		arrived: tasks.NewAgenda(w.cfg.Redis, tasks.KeyArrived), udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
-		after: w.after,
+		after: w.after, stats: &w.stats,
 	}
 }
 

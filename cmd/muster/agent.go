@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/agent"
+	"github.com/musterhq/muster/internal/metrics"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
@@ -43,9 +44,15 @@ func (a *app) agent(c *cli.Context) error {
 	}
 	defer logged()
 	cfg.Log = log
+	m, err := a.openMetrics(c, "agent", log, connect)
+	if err != nil {
+		return err
+	}
+	defer m.close()
 	if connect != nil {
 		rdb := connect(often)
 		defer rdb.Close()
+		m.watch(rdb)
 		// A host may well start before its Redis does: the agent asks until it answers.
 		if err := ping(c.Context, connect); err != nil {
 			log.WithField("err", err).Warn("no answer from redis yet")
@@ -56,6 +63,7 @@ func (a *app) agent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	m.serve(func(m *metrics.Server) { m.AddAgent(host) })
 	return host.Run(c.Context)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, hangup: hangup}
+	if len(args) > 1 && args[1] == completeVerb {
+		a.complete(ctx, args[2:])
+		return int(statusOK)
+	}
 	err := a.run(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		switch a.verb {
@@ -81,12 +86,18 @@ func (a *app) run(ctx context.Context, args []string) error {
 }
 
 func (a *app) commands() *cli.App {
-	verbs := []*cli.Command{
-		a.upVerb(), a.demoVerb(),
-		a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb(),
-		a.dispatchVerb(), a.consoleVerb(), a.cancelVerb(), a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(),
-		a.configVerb(), a.versionVerb(), a.helpVerb(),
+	of := func(category string, verbs ...*cli.Command) []*cli.Command {
+		for _, v := range verbs {
+			v.Category = category
+		}
+		return verbs
 	}
+	verbs := slices.Concat(
+		of(toStart, a.upVerb(), a.demoVerb(), a.listenerVerb(), a.workerVerb(), a.agentVerb(), a.dashboardVerb()),
+		of(toUse, a.dispatchVerb(), a.consoleVerb(), a.cancelVerb()),
+		of(toLook, a.hostsVerb(), a.statusVerb(), a.resultsVerb(), a.eventsVerb(), a.verifyVerb(), a.doctorVerb(), a.healthVerb()),
+		of(toSet, a.configVerb(), a.completionVerb(), a.versionVerb(), a.helpVerb()),
+	)
 	for _, v := range verbs {
 		v.HideHelp, v.HideHelpCommand = true, true // arrange turns --help into the verb help
 		v.Before = a.checkShared
@@ -94,9 +105,6 @@ func (a *app) commands() *cli.App {
 	}
 	return &cli.App{
 		Name: "muster", Usage: "keep the roll of a fleet and set it to work",
-		UsageText: "muster VERB [flags] [arguments]\n\nFlags may stand before and after arguments. Each flag can also be set in the\n" +
-			"environment: MUSTER_ and its name in capitals, - as _. What neither says comes from\n" +
-			"the file muster.json, or the one that --config names. muster help VERB shows the flags.",
 		Commands: verbs, HideHelp: true, HideVersion: true, DisableSliceFlagSeparator: true,
 		Writer: a.stdout, ErrWriter: a.stderr,
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
@@ -109,11 +117,11 @@ func (a *app) commands() *cli.App {
 // is in force.
 func (a *app) checkShared(c *cli.Context) error {
 	a.verb = c.Command.Name
-	if a.verb == "help" {
-		return nil
+	if a.verb == "help" || a.verb == "completion" {
+		return nil // they are needed whatever the settings are
 	}
 	var err error
-	if a.file, err = a.readSettings(c); err != nil {
+	if a.file, err = readSettings(c.String("config"), a.given["config"]); err != nil {
 		return err
 	}
 	for _, s := range append(settingsOf("log"), settingsOf("redis")[0]) {
@@ -144,23 +152,6 @@ func usageError(err error) error {
 		text = value + " for flag --" + rest
 	}
 	return misuse("%s", strings.TrimSuffix(text, ": parse error"))
-}
-
-func (a *app) helpVerb() *cli.Command {
-	return &cli.Command{
-		Name: "help", Usage: "show the verbs, or the flags of one", ArgsUsage: "[VERB]",
-		Action: func(c *cli.Context) error {
-			switch {
-			case c.NArg() > 1:
-				return misuse("help takes one verb")
-			case c.NArg() == 1 && c.App.Command(c.Args().First()) == nil:
-				return misuse("unknown verb %q (muster help lists them)", c.Args().First())
-			case c.NArg() == 1:
-				return cli.ShowCommandHelp(c.Lineage()[1], c.Args().First())
-			}
-			return cli.ShowAppHelp(c.Lineage()[1])
-		},
-	}
 }
 
 // sharedFlags are the flags of every verb.

@@ -35,9 +35,9 @@ func arrange(app *cli.App, args []string) (line, error) {
 	}
 	verb := app.Command(args[0])
 	if verb == nil {
-		return line{}, misuse("unknown verb %q (muster help lists them)", args[0])
+		return line{}, unknownVerb(app, args[0])
 	}
-	flags, words, err := part(verb.Name, verb.Flags, append(early, args[1:]...))
+	flags, words, err := part(app, verb, append(early, args[1:]...))
 	if errors.Is(err, errHelp) {
 		l.args = append(l.args, "help", "--", verb.Name)
 		return l, nil
@@ -69,7 +69,7 @@ func beforeVerb(app *cli.App, args []string) (flags, rest []string, err error) {
 		}
 		f := findFlag(sharedFlags("", ""), name)
 		if f == nil {
-			return nil, nil, misuse("unknown flag --%s before the verb", name)
+			return nil, nil, unknownEarly(app, name)
 		}
 		n := 1
 		if takesValue(f) && !joined {
@@ -84,7 +84,7 @@ func beforeVerb(app *cli.App, args []string) (flags, rest []string, err error) {
 }
 
 // part parts what follows a verb into flags, with their values, and arguments.
-func part(verb string, known []cli.Flag, args []string) (flags, words []string, err error) {
+func part(app *cli.App, verb *cli.Command, args []string) (flags, words []string, err error) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
@@ -98,10 +98,10 @@ func part(verb string, known []cli.Flag, args []string) (flags, words []string, 
 		if isHelp(name) {
 			return nil, nil, errHelp
 		}
-		f := findFlag(known, name)
+		f := findFlag(verb.Flags, name)
 		switch {
 		case f == nil:
-			return nil, nil, misuse("unknown flag --%s of muster %s", name, verb)
+			return nil, nil, unknownFlag(app, verb, name)
 		case !takesValue(f):
 			if joined && value != "true" && value != "false" {
 				return nil, nil, misuse("--%s is either there or not, it takes no value %q", name, value)

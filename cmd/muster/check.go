@@ -78,6 +78,14 @@ func isAddress(value any) error {
 	return nil
 }
 
+// isAddressOrNone is isAddress for what is off by default.
+func isAddressOrNone(value any) error {
+	if value == "" {
+		return nil
+	}
+	return isAddress(value)
+}
+
 func isID(value any) error {
 	if id, _ := value.(string); id != "" && !wire.ValidHost(id) {
 		return wrongf("%q: want 1 to %d of A-Z a-z 0-9 . _ : -, the first a letter, a digit or a colon", id, wire.MaxHost)

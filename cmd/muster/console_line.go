@@ -67,38 +67,11 @@ func lineError(err error) error {
 
 // near says which verbs and instructions are close to a verb that does not exist.
 func (s *session) near(verb string) string {
-	var close []string
-	for _, v := range consoleVerbs() {
-		if alike(verb, v) {
-			close = append(close, v)
-		}
-	}
-	for _, name := range s.names() {
-		if alike(strings.TrimPrefix(verb, ":"), name) {
-			close = append(close, name)
-		}
-	}
+	close := append(near(verb, consoleVerbs()), near(strings.TrimPrefix(verb, ":"), s.names())...)
 	if len(close) == 0 {
 		return " (:help shows what there is)"
 	}
 	return ", near to it: " + someOf(close)
-}
-
-// alike reports whether one begins like the other, or is reached from it by changing,
-// adding or leaving out two characters at most, and not all of them.
-func alike(a, b string) bool {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	if a == "" || b == "" {
-		return false
-	}
-	if strings.Trim(a, ":") != "" && (strings.HasPrefix(b, a) || strings.HasPrefix(a, b)) {
-		return true
-	}
-	most := 2
-	if n := min(len(a), len(b)); n <= 4 {
-		most = 1
-	}
-	return distance([]rune(a), []rune(b)) <= most
 }
 
 // startingWith returns those of names that begin with a prefix, in order.

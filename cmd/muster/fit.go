@@ -26,21 +26,48 @@ func fit(ctx context.Context, text string, connect dial, log logrus.FieldLogger)
 	rdb := connect(once)
 	defer rdb.Close()
 	info := infoOf(ctx, rdb, "server", "memory", "replication")
+	if err := newEnough(text, info); err != nil {
+		return err
+	}
+	// What the client of a cluster asks may well be a replica; it writes to masters.
+	if _, isCluster := rdb.(*redis.ClusterClient); !isCluster {
+		if err := isMaster(text, info); err != nil {
+			return err
+		}
+	}
+	if policy := info["maxmemory_policy"]; dropsKeys(policy) {
+		log.WithField("policy", policy).Warn("redis may drop task sets and presence when its memory is full: set its maxmemory-policy to noeviction")
+	}
+	return writable(ctx, text, rdb)
+}
+
+// newEnough is an error if a server says that it is too old.
+func newEnough(text string, info map[string]string) error {
 	if version := info["redis_version"]; tooOld(version) {
 		return failf(statusFailure, "Redis at %s is of version %s, muster needs %d.%d or newer",
 			place(text), version, leastRedisMajor, leastRedisMinor)
 	}
-	// What the client of a cluster asks may well be a replica; it writes to masters.
-	if _, isCluster := rdb.(*redis.ClusterClient); !isCluster && info["role"] == "slave" {
-		what := "a replica of "
-		if info["slave_read_only"] != "0" {
-			what = "a read-only replica of "
-		}
-		return isReplica(text, what+net.JoinHostPort(info["master_host"], info["master_port"]))
+	return nil
+}
+
+// isMaster is an error if a server says that it is a replica.
+func isMaster(text string, info map[string]string) error {
+	if info["role"] != "slave" {
+		return nil
 	}
-	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		log.WithField("policy", policy).Warn("redis may drop task sets and presence when its memory is full: set its maxmemory-policy to noeviction")
+	what := "a replica of "
+	if info["slave_read_only"] != "0" {
+		what = "a read-only replica of "
 	}
+	return isReplica(text, what+net.JoinHostPort(info["master_host"], info["master_port"]))
+}
+
+// dropsKeys reports whether a server with this maxmemory-policy deletes keys that nobody
+// has deleted. One that does not say its policy has an empty one.
+func dropsKeys(policy string) bool { return policy != "" && policy != "noeviction" }
+
+// writable is an error unless the server takes writes. It changes nothing.
+func writable(ctx context.Context, text string, rdb redis.UniversalClient) error {
 	// Only a member that is there is changed, and this one never is; but Redis judges it
 	// as every other write.
 	err := rdb.ZAddXX(ctx, tasks.KeyListeners, redis.Z{Member: ""}).Err()
@@ -84,7 +111,7 @@ func unanswered(text string, err error) error {
 
 // infoOf returns what a server says of itself in some sections, each of which it may
 // not have.
-func infoOf(ctx context.Context, rdb redis.UniversalClient, sections ...string) map[string]string {
+func infoOf(ctx context.Context, rdb redis.Cmdable, sections ...string) map[string]string {
 	facts := map[string]string{}
 	for _, section := range sections {
 		text, err := rdb.Info(ctx, section).Result()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/metrics"
 	"github.com/musterhq/muster/listener"
 )
 
@@ -34,11 +35,12 @@ func (a *app) listener(c *cli.Context) error {
 		return err
 	}
 	defer s.close()
-	cfg.Redis, cfg.Subscriber, cfg.Log = s.client(), s.client(), s.log
+	cfg.Redis, cfg.Subscriber, cfg.Log, cfg.Observer = s.client(), s.client(), s.log, s.metrics.listenerObserver()
 	srv, err := listener.New(cfg)
 	if err != nil {
 		return misuse("%w", err)
 	}
+	s.metrics.serve(func(m *metrics.Server) { m.AddListener(func() *listener.Server { return srv }) })
 	keepMemorySmall()
 	return srv.Run(c.Context)
 }

@@ -39,12 +39,14 @@ type attempts int
 const (
 	often attempts = iota // what the Redis client does by itself: for some seconds
 	once                  // to find out whether somebody is there
+	brief                 // the same, and no longer than the context of the command allows
 )
 
-func (a attempts) limit(commands, dials *int) {
-	if a == once {
+func (a attempts) limit(commands, dials *int, heedContext *bool) {
+	if a != often {
 		*commands, *dials = -1, 1
 	}
+	*heedContext = a == brief
 }
 
 func parseRedis(text string) (dial, error) {
@@ -94,7 +96,7 @@ func single(u *url.URL, security tlsFiles) (dial, error) {
 	o.MaintNotificationsConfig = quiet()
 	return func(try attempts) redis.UniversalClient {
 		o := *o
-		try.limit(&o.MaxRetries, &o.DialerRetries)
+		try.limit(&o.MaxRetries, &o.DialerRetries, &o.ContextTimeoutEnabled)
 		return redis.NewClient(&o)
 	}, nil
 }
@@ -128,7 +130,7 @@ func sentinel(u *url.URL, security tlsFiles) (dial, error) {
 	o.DisableIdentity = true
 	return func(try attempts) redis.UniversalClient {
 		o := *o
-		try.limit(&o.MaxRetries, &o.DialerRetries)
+		try.limit(&o.MaxRetries, &o.DialerRetries, &o.ContextTimeoutEnabled)
 		return redis.NewFailoverClient(&o)
 	}, nil
 }
@@ -148,7 +150,7 @@ func cluster(u *url.URL, security tlsFiles) (dial, error) {
 	o.MaintNotificationsConfig = quiet()
 	return func(try attempts) redis.UniversalClient {
 		o := *o
-		try.limit(&o.MaxRetries, &o.DialerRetries)
+		try.limit(&o.MaxRetries, &o.DialerRetries, &o.ContextTimeoutEnabled)
 		return redis.NewClusterClient(&o)
 	}, nil
 }

@@ -42,6 +42,9 @@ func settings() []setting {
 	inFile := func(group, name string, value any, usage string, check func(any) error) setting {
 		return flagOnly(group, name, "", value, usage, check)
 	}
+	metrics := func(group string) setting {
+		return s(group, "metrics_bind", "", "TCP `ADDRESS` of /metrics, /healthz and /readyz (default: none)", isAddressOrNone)
+	}
 	return []setting{
 		flagOnly("redis", "", "redis", defaultRedis, "`URL` of Redis: redis://, rediss://, unix://, redis-sentinel://, redis-cluster://", isRedis),
 		inFile("redis", "addrs", []string{"127.0.0.1:6379"}, "host:port of Redis, of the sentinels with master; several without it are a cluster", areRedisAddrs),
@@ -56,6 +59,7 @@ func settings() []setting {
 		s("listener", "heartbeat_timeout", listener.DefaultHeartbeatTimeout, "silence after which a host is offline", aboveZero),
 		s("listener", "id", "", "`NAME` of this listener, unique on its Redis (default: made from the host name)", isID),
 		s("listener", "client_udp_port", wire.DefaultUDPPort, "UDP `PORT` on which clients that do not name theirs wait", within(1, 65535)),
+		metrics("listener"),
 
 		inFile("presence", "offline_delete", []string{"info", "ipv4"}, "keys of a host that are deleted when it goes offline", areDeletable),
 
@@ -69,16 +73,19 @@ func settings() []setting {
 		s("worker", "attempts", tasks.DefaultAttempts, "`NUMBER` of times that a host is told in all before it counts as unanswered", within(1, tasks.MaxAttempts)),
 		s("worker", "redeliver_old", false, "tell old clients again, too, which run a number as often as they are told it", nil),
 		s("worker", "client_udp_port", wire.DefaultUDPPort, "UDP `PORT` to which offline hosts are sent whose id is an IP address", within(1, 65535)),
+		metrics("worker"),
 
 		s("agent", "server", []string(nil), "`HOST:PORT` of a listener, once for each; tried in turn (in the environment: with blanks between)", areServers),
 		s("agent", "id", "", "`NAME` of this host (default: its host name)", isID),
 		s("agent", "bind_ip", "", "local `IP` address for task numbers and for dialing (default: any)", isIP),
 		s("agent", "udp_port", wire.DefaultUDPPort, "UDP `PORT` for task numbers, 0 for any", within(0, 65535)),
 		s("agent", "state_dir", defaultStateDir(), "`DIR` for the journal", isNotEmpty),
+		metrics("agent"),
 		inFile("agent", "tags", map[string]string(nil), "what the host says of itself besides, name and value", areTags),
 
 		s("dashboard", "bind", dashboard.DefaultBind, "TCP `ADDRESS` of the page", isAddress),
 		s("dashboard", "insecure", false, "bind to an address that other machines reach: whoever reaches it reads everything, there is no login", nil),
+		metrics("dashboard"),
 
 		flagOnly("log", "level", "log-level", "info", "the least `LEVEL` that is logged: debug, info, warn, error", isLevel),
 		flagOnly("log", "format", "log-format", "text", "`FORM` of the log: text or json", isLogFormat),

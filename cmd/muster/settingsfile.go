@@ -13,8 +13,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/musterhq/muster/internal/visible"
 )
 
@@ -31,10 +29,10 @@ type settingsFile struct {
 	instructions map[string]string
 }
 
-// readSettings reads the file that --config names, or muster.json where there is one.
-func (a *app) readSettings(c *cli.Context) (settingsFile, error) {
-	path := c.String("config")
-	if path == "" && a.given["config"] {
+// readSettings reads the file that --config names, given or not, or else muster.json where
+// there is one.
+func readSettings(path string, given bool) (settingsFile, error) {
+	if path == "" && given {
 		return settingsFile{}, misuse("--config is empty")
 	}
 	named := path != ""
@@ -278,21 +276,6 @@ func unknownSetting(group, name string) error {
 		}
 	}
 	return wrongf("%w; those of %s are %s", text, group, strings.Join(names, ", "))
-}
-
-// nearest is the name that somebody may have meant, empty if none is near.
-func nearest(name string, known []string) string {
-	if len(name) > 100 {
-		return ""
-	}
-	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
-	best, least := "", 3 // two slips at most, and fewer than half of the name
-	for _, k := range known {
-		if d := distance([]rune(name), []rune(k)); d < least && 2*d < len(k) {
-			best, least = k, d
-		}
-	}
-	return best
 }
 
 // node is a value of a JSON file.

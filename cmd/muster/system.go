@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/musterhq/muster/agent"
 	"github.com/musterhq/muster/internal/dashboard"
 	"github.com/musterhq/muster/internal/embedded"
+	"github.com/musterhq/muster/internal/metrics"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
@@ -42,6 +44,9 @@ type systemConfig struct {
 	tags      map[string]string // of the agents
 	stateDir  string            // of the agents; empty for one that is deleted at the end
 	log       *logrus.Logger
+
+	// metrics opens the metrics once Redis is known; nil: there are none.
+	metrics func(dial) (*meter, error)
 }
 
 // system is all of muster in one process.
@@ -53,6 +58,11 @@ type system struct {
 	hosts    []string // the ids of its agents
 	moved    []string // what was not where it was to be
 	rdb      redis.UniversalClient
+	metrics  *meter
+
+	// What runs now of those that may be started again, for the metrics.
+	listener atomic.Pointer[listener.Server]
+	worker   atomic.Pointer[worker.Worker]
 
 	undo     []func() // what ends its parts, the last one first
 	services *supervise.Supervisor
@@ -77,8 +87,15 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	if err != nil {
 		return err
 	}
+	if cfg.metrics != nil {
+		if s.metrics, err = cfg.metrics(connect); err != nil {
+			return err
+		}
+		s.undo = append(s.undo, s.metrics.close)
+	}
 	client := func() redis.UniversalClient {
 		rdb := connect(often)
+		s.metrics.watch(rdb)
 		s.undo = append(s.undo, func() { rdb.Close() })
 		return rdb
 	}
@@ -87,12 +104,13 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 		return err
 	}
 	wcfg := cfg.worker
-	wcfg.Redis, wcfg.Reader, wcfg.Log = s.rdb, client(), cfg.log
+	wcfg.Redis, wcfg.Reader, wcfg.Log, wcfg.Observer = s.rdb, client(), cfg.log, s.metrics.workerObserver()
 	s.start("worker", func(ctx context.Context) error {
 		w, err := worker.New(wcfg)
 		if err != nil {
 			return supervise.Final(err)
 		}
+		s.worker.Store(w)
 		return w.Run(ctx)
 	})
 	if cfg.dashboard.Bind != "" {
@@ -100,7 +118,22 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 			return err
 		}
 	}
+	// Before the agents, so that they end while it is still served how they are.
+	s.metrics.serve(func(m *metrics.Server) {
+		m.AddListener(s.listener.Load)
+		m.AddWorker(s.worker.Load)
+		m.AddFleet()
+		m.AddCheck(s.healthy, nil)
+	})
 	return s.startAgents(cfg)
+}
+
+// healthy says which parts do not run.
+func (s *system) healthy() error {
+	if down := s.services.Down(); len(down) > 0 {
+		return fmt.Errorf("up: does not run: %s", strings.Join(down, ", "))
+	}
+	return nil
 }
 
 func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
@@ -123,8 +156,12 @@ func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
 
 func (s *system) startListener(client func() redis.UniversalClient, cfg systemConfig) error {
 	lcfg := cfg.listener
-	lcfg.Redis, lcfg.Subscriber, lcfg.Log = s.rdb, client(), cfg.log
-	addr, err := s.serve("listener", lcfg.Bind, cfg.exact, func() (serving, error) { return listener.New(lcfg) })
+	lcfg.Redis, lcfg.Subscriber, lcfg.Log, lcfg.Observer = s.rdb, client(), cfg.log, s.metrics.listenerObserver()
+	addr, err := s.serve("listener", lcfg.Bind, cfg.exact, func() (serving, error) {
+		srv, err := listener.New(lcfg)
+		s.listener.Store(srv)
+		return srv, err
+	})
 	s.addr = addr
 	return err
 }

@@ -17,6 +17,7 @@ func (a *app) upVerb() *cli.Command {
 		Flags: append([]cli.Flag{
 			intFlag("agents", 3, "`NUMBER` of local agents"),
 			textFlag("state-dir", "", "`DIR` for the agents' journals (default: one that is deleted at the end)"),
+			settingsOf("listener", "metrics_bind")[0].asFlag(),
 			jsonFlag(),
 		}, sharedFlags("", "info")...),
 		Action: a.up,
@@ -56,6 +57,7 @@ func (a *app) up(c *cli.Context) error {
 	}
 	defer logged()
 	cfg.log = log
+	cfg.metrics = func(connect dial) (*meter, error) { return a.openMetrics(c, "listener", log, connect) }
 	s, err := startSystem(c.Context, cfg)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/metrics"
 	"github.com/musterhq/muster/worker"
 )
 
@@ -29,11 +30,15 @@ func (a *app) worker(c *cli.Context) error {
 		return err
 	}
 	defer s.close()
-	cfg.Redis, cfg.Reader, cfg.Log = s.client(), s.client(), s.log
+	cfg.Redis, cfg.Reader, cfg.Log, cfg.Observer = s.client(), s.client(), s.log, s.metrics.workerObserver()
 	w, err := worker.New(cfg)
 	if err != nil {
 		return misuse("%w", err)
 	}
+	s.metrics.serve(func(m *metrics.Server) {
+		m.AddWorker(func() *worker.Worker { return w })
+		m.AddFleet()
+	})
 	return w.Run(c.Context)
 }
 

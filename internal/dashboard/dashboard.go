@@ -51,6 +51,11 @@ type Server struct {
 	news    *news
 	pages   *pages
 	hub     *hub
+
+	sets     *sets
+	rejected *rejected
+	looks    *looks
+	queues   *queues
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -74,6 +79,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = newHub(s.regions(), cfg.Log)
 	s.fleet = newFleet(cfg.Redis, s.contact, s.hub.touch, failures{log: cfg.Log})
+	s.sets = newSets(s.store, s.hub)
+	s.rejected = &rejected{hub: s.hub}
+	s.looks = newLooks(s.store)
+	s.queues = newQueues(cfg.Redis, pages.tag)
 	return s, nil
 }
 
@@ -132,6 +141,7 @@ func (s *Server) startServices(group *supervise.Group) {
 	group.Go("roll", s.fleet.keep)
 	group.Go("host information", s.fleet.readInfos)
 	group.Go("events", s.follow)
+	s.startTasks(group)
 }
 
 // regions are the parts of pages that look the same to everyone and are sent out when
@@ -141,5 +151,6 @@ func (s *Server) regions() map[string]renderer {
 		"redis": func(context.Context, string) (string, error) { return s.region("error", "redis", nil) },
 	}
 	s.fleetRegions(all)
+	s.taskRegions(all)
 	return all
 }

@@ -27,6 +27,7 @@ func (s *Server) door() http.Handler {
 	mux.HandleFunc("GET /live", s.live)
 	mux.HandleFunc("GET /{$}", s.fleetPage)
 	mux.HandleFunc("GET /hosts/{id}", s.hostPage)
+	s.taskRoutes(mux)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "There is no page "+r.URL.Path)
 	})

@@ -279,18 +279,6 @@ func (h *host) searched() string {
 	return b.String()
 }
 
-// clip shortens a text that a host has chosen to at most so many bytes, between two
-// characters.
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && s[most]&0xC0 == 0x80 {
-		most--
-	}
-	return s[:most]
-}
-
 // natural compares texts with the numbers in them as numbers: web-2 comes before web-10.
 func natural(a, b string) int {
 	for len(a) > 0 && len(b) > 0 {

@@ -69,10 +69,10 @@ func (v *fleetView) Living() (n int) {
 }
 
 // Running are the sets that have not ended, for the region that shows them.
-func (v *fleetView) Running() any { return nil }
+func (v *fleetView) Running() running { return v.s.sets.Running(runningShown) }
 
 // RunningCount is how many sets have not ended.
-func (v *fleetView) RunningCount() int { return 0 }
+func (v *fleetView) RunningCount() int { return v.s.sets.CountRunning() }
 
 // News are the newest events of hosts.
 func (v *fleetView) News() []tasks.Event { return v.s.news.newest() }

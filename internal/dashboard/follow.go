@@ -66,7 +66,9 @@ func (s *Server) happened(e tasks.Event) {
 		s.fleet.heard(e)
 		s.hub.touch("news", "host:"+e.Host)
 	case strings.HasPrefix(e.Type, "task."):
-		s.hub.touch("sets", "running", "set:"+string(e.Key))
+		s.sets.happened(e.Key)
+	case e.Type == "request.rejected":
+		s.rejected.happened(e)
 	}
 }
 

@@ -284,11 +284,8 @@ type dispatches struct {
 
 // dispatched is a task set, and what became of it on the host.
 type dispatched struct {
-	Number   tasks.Number
-	State    tasks.State
-	Stage    tasks.Stage
-	Created  time.Time
-	Commands int
+	head
+	State tasks.State
 }
 
 // Dispatches looks for the newest task sets that have the host.
@@ -304,19 +301,15 @@ func (v *hostView) Dispatches() dispatches {
 
 func (v *hostView) dispatches() (d dispatches) {
 	for d.Looked < hostSetsLook && len(d.List) < hostSets {
-		numbers, err := v.s.setNumbers(v.ctx, v.Skip+d.Looked, hostSetsChunk)
+		heads := v.s.sets.Heads(v.Skip+d.Looked, hostSetsChunk)
+		found, err := v.inSets(heads)
 		if err != nil {
 			v.note(err)
 			return d
 		}
-		found, err := v.inSets(numbers)
-		if err != nil {
-			v.note(err)
-			return d
-		}
-		d.Looked += len(numbers)
+		d.Looked += len(heads)
 		d.List = append(d.List, found...)
-		if len(numbers) < hostSetsChunk {
+		if len(heads) < hostSetsChunk {
 			return d
 		}
 	}
@@ -325,48 +318,23 @@ func (v *hostView) dispatches() (d dispatches) {
 }
 
 // inSets returns those of the sets that have the host.
-func (v *hostView) inSets(numbers []tasks.Number) ([]dispatched, error) {
-	states := make([]*redis.StringCmd, len(numbers))
+func (v *hostView) inSets(heads []head) ([]dispatched, error) {
+	states := make([]*redis.StringCmd, len(heads))
 	_, err := v.s.cfg.Redis.Pipelined(v.ctx, func(p redis.Pipeliner) error {
-		for i, n := range numbers {
-			states[i] = p.HGet(v.ctx, tasks.KeyHosts(n), v.ID)
+		for i, h := range heads {
+			states[i] = p.HGet(v.ctx, tasks.KeyHosts(h.Number), v.ID)
 		}
 		return nil
 	})
 	var list []dispatched
-	for i, n := range numbers {
+	for i, h := range heads {
 		switch e := states[i].Err(); {
-		case e == nil && numberForm(n):
-			list = append(list, dispatched{Number: n, State: tasks.State(clip(states[i].Val(), mostShort))})
+		case e == nil && numberForm(h.Number):
+			list = append(list, dispatched{h, tasks.State(clip(states[i].Val(), mostShort))})
 		case e != nil && !isReply(e):
 			return nil, err
 		}
 	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	heads := make([]*redis.SliceCmd, len(list))
-	_, err = v.s.cfg.Redis.Pipelined(v.ctx, func(p redis.Pipeliner) error {
-		for i, d := range list {
-			heads[i] = p.HMGet(v.ctx, tasks.KeyMeta(d.Number), "state", "created_ms", "commands")
-		}
-		return nil
-	})
-	for i := range list {
-		if e := heads[i].Err(); e != nil {
-			if !isReply(e) {
-				return nil, err
-			}
-			continue
-		}
-		text := func(k int) string { s, _ := heads[i].Val()[k].(string); return clip(s, mostShort) }
-		list[i].Stage = tasks.Stage(text(0))
-		if ms, err := strconv.ParseInt(text(1), 10, 64); err == nil {
-			list[i].Created = time.UnixMilli(ms)
-		}
-		list[i].Commands, _ = strconv.Atoi(text(2))
-	}
-	slices.SortStableFunc(list, func(a, b dispatched) int { return b.Created.Compare(a.Created) })
 	return list, nil
 }
 
@@ -382,17 +350,4 @@ func (d dispatched) Class() string {
 		return "s-" + string(d.State)
 	}
 	return ""
-}
-
-// setNumbers returns the numbers of task sets, about the newest first, from one on.
-func (s *Server) setNumbers(ctx context.Context, from, most int) ([]tasks.Number, error) {
-	names, err := s.cfg.Redis.ZRevRange(ctx, tasks.KeySets, int64(from), int64(from+most-1)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("task sets: %w", err)
-	}
-	var numbers []tasks.Number
-	for _, name := range names {
-		numbers = append(numbers, tasks.Number(name)) // what is none has no hosts
-	}
-	return numbers, nil
 }

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ func (s *site) put(n tasks.Number, hosts ...string) {
 		s.must(s.rdb.HSet(ctx, tasks.KeyHosts(n), h, "sent").Err())
 	}
 	s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setEntry(n, now.Add(time.Hour))).Err())
+	s.must(s.sets.reconcile(ctx))
 }
 
 func TestHostPage(t *testing.T) {
@@ -95,8 +97,11 @@ func TestDispatchesFurtherBack(t *testing.T) {
 	s := openSite(t)
 	deadline := time.Now().Add(time.Hour)
 	for i := range 5 * hostSetsLook / 2 {
-		s.must(s.rdb.ZAdd(t.Context(), tasks.KeySets, setEntry(tasks.Number(fmt.Sprintf("AC%05d", i)), deadline.Add(time.Duration(i)*time.Second))).Err())
+		n := tasks.Number(fmt.Sprintf("AC%05d", i))
+		s.must(s.rdb.HSet(t.Context(), tasks.KeyMeta(n), "state", "closed", "created_ms", i+1).Err())
+		s.must(s.rdb.ZAdd(t.Context(), tasks.KeySets, setEntry(n, deadline.Add(time.Duration(i)*time.Second))).Err())
 	}
+	s.must(s.sets.reconcile(t.Context()))
 	s.must(s.rdb.HSet(t.Context(), tasks.KeyHosts("AC00007"), "web-1", "done").Err())
 	s.must(s.rdb.Set(t.Context(), tasks.KeyHosts("AC00008"), "another type", 0).Err())
 	s.must(s.rdb.HSet(t.Context(), tasks.KeyHost("web-1", "info"), "hostname", "x").Err())
@@ -149,12 +154,13 @@ func shape(n *html.Node) string {
 
 // Whatever a host tells of itself, the page is made of the same elements and attributes as
 // with plain text, and nothing in it is invisible.
-func TestHostileHosts(t *testing.T) {
+func TestHostileTextOfHosts(t *testing.T) {
 	t.Parallel()
 	s := openSite(t)
 	ctx := t.Context()
 	texts := append([]string{"plain"}, nasty()...)
 	host := func(i int) string { return fmt.Sprintf("h%02d", i) }
+	someHost := regexp.MustCompile(`h\d\d`)
 	events := func(i int) (list []tasks.Event) {
 		for _, kind := range []string{"online", "offline", "duplicate", texts[i]} {
 			list = append(list, tasks.Event{
@@ -175,6 +181,7 @@ func TestHostileHosts(t *testing.T) {
 		s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setEntry(n, time.Now())).Err())
 		s.must(tasks.RecordAll(ctx, s.rdb, events(i)))
 	}
+	s.must(s.sets.reconcile(ctx))
 	s.raw("l1", hosts...)
 	for i, bad := range texts {
 		s.must(s.rdb.HSet(ctx, tasks.KeyClients, host(i), bad).Err())
@@ -185,7 +192,7 @@ func TestHostileHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept
+		return len(s.news.newest()) == newsKept && !s.sets.Running(1).Wait && len(s.fleet.leases()) > 0
 	})
 	var plain []*page
 	for i, bad := range texts {
@@ -199,7 +206,7 @@ func TestHostileHosts(t *testing.T) {
 			if i == 0 && strings.Count(shown, "plain") < 10 {
 				t.Errorf("page %d does not show all: %s", k, shown)
 			}
-			if got, want := strings.ReplaceAll(shape(p.root), host(i), "HOST"), strings.ReplaceAll(shape(plain[k].root), host(0), "HOST"); got != want {
+			if got, want := someHost.ReplaceAllString(shape(p.root), "HOST"), someHost.ReplaceAllString(shape(plain[k].root), "HOST"); got != want {
 				same := 0
 				for same < min(len(got), len(want)) && got[same] == want[same] {
 					same++

@@ -137,10 +137,9 @@ func (h *hub) followed(topic string) bool {
 }
 
 // abouts are what those topics of a region are about that somebody looks at.
-func (h *hub) abouts(region string) []string {
+func (h *hub) abouts(region string) (list []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var list []string
 	for name := range h.topics {
 		if of, about, _ := strings.Cut(name, ":"); of == region && about != "" {
 			list = append(list, about)

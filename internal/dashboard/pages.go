@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -83,37 +83,18 @@ func loadPages(version string) (*pages, error) {
 
 // functions are what templates may call.
 func functions() template.FuncMap {
-	return template.FuncMap{
+	f := template.FuncMap{
 		"line":  visible.Line,
 		"cut":   cutLine,
-		"count": count,
+		"count": grouped[int],
 		"host":  hostAddress,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
 		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	}
-}
-
-// cutLine is a text as one line of at most so many characters.
-func cutLine(most int, s string) string {
-	line := visible.Line(clip(s, 8*most))
-	n := 0
-	for i := range line {
-		if n++; n > most {
-			return line[:i] + "…"
-		}
-	}
-	return line
-}
-
-// count is a number as people read it: 50,000.
-func count(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	maps.Copy(f, taskFunctions())
+	return f
 }
 
 // hostAddress is the address of a host's page.

@@ -29,6 +29,7 @@ func Start(addr string) (*Redis, error) {
 		return nil, fmt.Errorf("embedded redis: %w", err)
 	}
 	r := &Redis{mini: mini, stop: make(chan struct{})}
+	mini.Server().SetPreHook(r.info(time.Now()))
 	r.done.Add(1)
 	go func() {
 		defer r.done.Done()

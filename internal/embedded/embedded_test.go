@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,5 +101,30 @@ func TestAddressInUse(t *testing.T) {
 	if other, err := embedded.Start(r.Addr()); err == nil {
 		other.Close()
 		t.Fatal("two on one address")
+	}
+}
+
+// It says of itself what pages ask for, by section and as a whole.
+func TestInfo(t *testing.T) {
+	t.Parallel()
+	_, client := start(t)
+	whole, err := client.Info(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"redis_version", "uptime_in_days", "connected_clients", "used_memory_human", "used_memory_peak_human",
+		"mem_fragmentation_ratio", "rdb_changes_since_last_save", "total_commands_processed", "connected_slaves",
+	} {
+		if !strings.Contains(whole, "\n"+name+":") {
+			t.Errorf("INFO has no %s:\n%s", name, whole)
+		}
+	}
+	memory, err := client.Info(t.Context(), "memory").Result()
+	if err != nil || !strings.HasPrefix(memory, "# Memory\r\n") || strings.Contains(memory, "redis_version") {
+		t.Errorf("INFO memory: %q, %v", memory, err)
+	}
+	if text, err := client.Info(t.Context(), "nonsense").Result(); text != "" || err != nil {
+		t.Errorf("INFO nonsense: %q, %v", text, err)
 	}
 }

@@ -42,6 +42,7 @@ type Config struct {
 	Listeners, Workers, Agents int
 	Proxied                    int  // so many agents, the first ones, reach each listener through a Proxy of their own
 	Lasting                    bool // what is in Redis outlives it
+	Dashboard                  bool
 
 	ListenerArgs, WorkerArgs []string
 }
@@ -55,6 +56,8 @@ type System struct {
 	Workers   []*Process
 	Agents    []*Process
 	Addrs     []string   // of the listeners
+	Dashboard *Process   // nil without one
+	Page      string     // URL of the dashboard
 	Proxies   [][]*Proxy // of each proxied agent, one a listener
 }
 
@@ -97,6 +100,11 @@ func Start(ctx context.Context, cfg Config) (s *System, err error) {
 			return s, err
 		}
 	}
+	if cfg.Dashboard {
+		if err := s.startDashboard(ctx, cfg, shared); err != nil {
+			return s, err
+		}
+	}
 	for i, addr := range s.Addrs {
 		if err := Wait(ctx, 20*time.Second, s.Listeners[i].Name+" listens", func() bool { return listens(addr) }); err != nil {
 			return s, err
@@ -120,6 +128,19 @@ func Start(ctx context.Context, cfg Config) (s *System, err error) {
 		}
 	}
 	return s, s.Gathered(ctx)
+}
+
+func (s *System) startDashboard(ctx context.Context, cfg Config, shared []string) error {
+	addr, err := FreeAddr()
+	if err != nil {
+		return err
+	}
+	s.Page = "http://" + addr
+	s.Dashboard = NewProcess("dashboard", cfg.Dir, cfg.Binary, nil, append([]string{"dashboard", "--bind", addr}, shared...)...)
+	if err := s.Dashboard.Start(); err != nil {
+		return err
+	}
+	return Wait(ctx, 20*time.Second, "the dashboard listens", func() bool { return listens(addr) })
 }
 
 func (s *System) proxies() ([]string, error) {
@@ -174,6 +195,9 @@ func (s *System) Gathered(ctx context.Context) error {
 
 // Close ends all that was started.
 func (s *System) Close() {
+	if s.Dashboard != nil {
+		s.Dashboard.Kill()
+	}
 	for _, list := range [][]*Process{s.Agents, s.Workers, s.Listeners} {
 		for _, p := range list {
 			p.Kill()

@@ -15,7 +15,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,12 +85,13 @@ type Supervisor struct {
 	failed chan struct{}
 	err    error
 	gone   map[string]bool
+	down   map[string]bool // services that have failed and do not run again yet
 }
 
 // New returns a Supervisor of nothing yet.
 func New(log logrus.FieldLogger, pace Pace) *Supervisor {
 	pace.fill()
-	return &Supervisor{log: log, pace: pace, failed: make(chan struct{}), gone: map[string]bool{}}
+	return &Supervisor{log: log, pace: pace, failed: make(chan struct{}), gone: map[string]bool{}, down: map[string]bool{}}
 }
 
 // Failed is closed when a service was given up.
@@ -109,10 +112,31 @@ func (s *Supervisor) GaveUp(service string) bool {
 	return s.gone[service]
 }
 
+// Down are the names of the services that do not run, because they were given up or wait
+// to be started again, in order. The log says why.
+func (s *Supervisor) Down() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.down))
+}
+
+// fell notes that a service does not run, rose that it does again.
+func (s *Supervisor) fell(service string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down[service] = true
+}
+
+func (s *Supervisor) rose(service string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.down, service)
+}
+
 func (s *Supervisor) giveUp(service string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone[service] = true
+	s.gone[service], s.down[service] = true, true
 	if s.err == nil {
 		s.err = err
 		close(s.failed)
@@ -213,6 +237,7 @@ func (s *service) Serve(ctx context.Context) error {
 		s.times = 0
 	}
 	s.times++
+	s.group.sup.fell(s.name)
 	s.wait = min(s.group.sup.pace.First<<min(s.times-1, 20), s.group.sup.pace.Most)
 	return &failure{err, s.times, s.wait}
 }
@@ -226,6 +251,7 @@ func (s *service) rest(ctx context.Context) bool {
 		return false
 	case <-timer.C:
 	}
+	s.group.sup.rose(s.name)
 	s.log().Info("service started again")
 	return true
 }

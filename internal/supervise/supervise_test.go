@@ -83,6 +83,40 @@ func TestStartedAgain(t *testing.T) {
 	})
 }
 
+// While a service does not run, because it waits or was given up, it is known as down.
+func TestDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _ := logtest.NewNullLogger()
+		s := New(log, Pace{})
+		g := s.Group(t.Context())
+		again := make(chan bool)
+		runs := 0
+		g.Go("weak", func(ctx context.Context) error {
+			if runs++; runs == 1 {
+				return errors.New("ouch")
+			}
+			close(again)
+			<-ctx.Done()
+			return nil
+		})
+		g.Go("hopeless", func(context.Context) error { return Final(errors.New("no")) })
+		g.Go("strong", func(ctx context.Context) error { <-ctx.Done(); return nil })
+		g.Go("short", func(context.Context) error { return ErrDone })
+		synctest.Wait()
+		if got := strings.Join(s.Down(), " "); got != "hopeless weak" {
+			t.Errorf("down: %s", got)
+		}
+		<-again
+		if got := strings.Join(s.Down(), " "); got != "hopeless" {
+			t.Errorf("down when one runs again: %s", got)
+		}
+		g.Stop()
+		if got := strings.Join(s.Down(), " "); got != "hopeless" {
+			t.Errorf("down at the end: %s", got)
+		}
+	})
+}
+
 // What fails now and then is never given up, and is not waited with for longer and longer.
 func TestRareFailuresAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

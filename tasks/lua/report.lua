@@ -14,11 +14,12 @@
 --         [command, exit_code, duration_ms, stdout, stderr, stdout_bytes,
 --          stderr_bytes, truncated, error]
 --
--- Returns {over, strangers, passed over, again}: over is 1 if the set is closed and that
+-- Returns {over, strangers, passed over, again, delay...}: over is 1 if the set is closed and that
 -- is to be announced; strangers counts the reports of hosts that are not in the set;
 -- passed over counts the commands that are not in the set; again is 1 if a host has
--- asked to be sent the number again. -1 in place of over says that there is no such
--- set, and then nothing is written.
+-- asked to be sent the number again; a delay for each host that is heard of for the first
+-- time: ms since the number was first sent to it. -1 in place of over says that there is no
+-- such set, and then nothing is written.
 local m = redis.call('HMGET', KEYS[1], 'state', 'deadline_ms', 'expire_ms', 'commands', 'output_bytes',
   'sent_ms', 'cancelled_ms', 'retry_ms')
 if not m[1] then
@@ -246,5 +247,22 @@ for _, r in ipairs(reports) do
   end
 end
 
+-- How long the hosts took that had not been heard of. One that was waited for was sent
+-- the number when it came online, see wake.lua, the others when the set was opened.
+local function delays()
+  local silent, list = {}, {}
+  for host, c in pairs(changes) do
+    if c[1] == 'sent' or c[1] == 'unanswered' or c[1] == 'offline' then
+      silent[#silent + 1] = host
+    end
+  end
+  local sends = #silent > 0 and redis.call('HMGET', KEYS[10], unpack(silent)) or {}
+  for i in ipairs(silent) do
+    local first = string.match(sends[i] or '', '@(%d+)') or m[6] or now
+    list[i] = math.max(0, now - tonumber(first))
+  end
+  return list
+end
+
 write_states(changes, expire_ms)
-return { close_if_over(now), strangers, passed, again }
+return { close_if_over(now), strangers, passed, again, unpack(delays()) }

@@ -34,7 +34,7 @@ local function verdict(host, word)
 end
 for i, host in ipairs(hosts) do
   if states[host] == 'sent' then
-    local sends, due, asked = string.match(counted[i] or '', '^(%d+):(%d+)(!?)$')
+    local sends, due, woken, asked = string.match(counted[i] or '', '^(%d+):(%d+)(@?%d*)(!?)$')
     sends = tonumber(sends or 1)
     due = tonumber(due or first + wait)
     asked = asked == '!'
@@ -47,7 +47,7 @@ for i, host in ipairs(hosts) do
       end
       sends, due = sends + 1, due + pause
       written[#written + 1] = host
-      written[#written + 1] = sends .. ':' .. whole(due)
+      written[#written + 1] = sends .. ':' .. whole(due) .. (woken or '')
       verdict(host, asked and 'asked' or 'send')
     elseif due <= now then
       if ARGV[1] == 'give up' then

@@ -16,6 +16,6 @@ if not m[1] or m[5] or now >= tonumber(m[2]) or redis.call('HGET', KEYS[2], ARGV
   return { 'drop', '' }
 end
 write_states({ [ARGV[1]] = { 'waiting', 'sent' } }, m[3])
-redis.call('HSET', KEYS[4], ARGV[1], '1:' .. whole(now + tonumber(m[6] or 3000)))
+redis.call('HSET', KEYS[4], ARGV[1], '1:' .. whole(now + tonumber(m[6] or 3000)) .. '@' .. whole(now))
 expire_new(KEYS[4], m[3])
 return { 'send', m[4] }

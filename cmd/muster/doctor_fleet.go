@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/tasks"
+	"github.com/musterhq/muster/worker"
+)
+
+const (
+	// workerSilence is after how long a worker that has asked for nothing counts as gone.
+	workerSilence = 10 * time.Second
+	// slowIntake is how old the oldest request that waits may be.
+	slowIntake = 10 * time.Second
+)
+
+func (d *doctor) lookAtListeners(ctx context.Context) finding {
+	view, err := tasks.NewRoll(d.rdb).View(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	d.view = view
+	ids := view.ListenerIDs()
+	if len(ids) == 0 {
+		return fail("no listener holds a lease: no host can be online").to("start one: muster listener%s", redisArg(d.url))
+	}
+	return fine("%s: %s", plural(int64(len(ids)), "listener"), someOf(ids))
+}
+
+func (d *doctor) lookAtHosts(ctx context.Context) finding {
+	if d.view == nil {
+		return cantTell("the roll could not be read")
+	}
+	kinds := map[string]int64{}
+	seen := map[string]bool{} // one may come twice
+	err := d.view.Each(ctx, func(page []tasks.Presence) error {
+		for _, h := range page {
+			if !seen[h.Host] {
+				seen[h.Host] = true
+				kind, _, _ := strings.Cut(h.Client, " ")
+				kinds[kind]++
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return failed(err)
+	case len(seen) == 0:
+		return warn("no host is online").to("start agents: muster agent --server HOST:PORT of a listener; their logs say why they do not get in")
+	}
+	text := plural(int64(len(seen)), "host") + " online"
+	if old := kinds["json"] + kinds["text"]; old > 0 {
+		text += fmt.Sprintf(", %d of them old clients", old)
+	}
+	return fine("%s", text)
+}
+
+// lookAtWorkers finds workers by what they ask for: each is a consumer of the stream of
+// requests, and asks every second or so.
+func (d *doctor) lookAtWorkers(ctx context.Context) finding {
+	start := fmt.Sprintf("start one: muster worker%s", redisArg(d.url))
+	groups, err := d.rdb.XInfoGroups(ctx, tasks.KeyRequests).Result()
+	none := err == nil && !slices.ContainsFunc(groups, func(g redis.XInfoGroup) bool { return g.Name == worker.Group })
+	switch {
+	case none, err != nil && strings.Contains(err.Error(), "no such key"):
+		d.noWorker = true
+		return fail("no worker has ever run on this Redis, or it has lost what it held").to("%s", start)
+	case err != nil:
+		return failed(err)
+	}
+	consumers, err := d.rdb.XInfoConsumers(ctx, tasks.KeyRequests, worker.Group).Result()
+	if err != nil {
+		return failed(err)
+	}
+	idle := make([]time.Duration, len(consumers))
+	for i, c := range consumers {
+		idle[i] = c.Idle
+	}
+	f := workersOf(idle)
+	if d.noWorker = f.mark == markFailure; d.noWorker {
+		f = f.to("%s", start)
+	}
+	return f
+}
+
+// workersOf words how many workers live, with how long each consumer has been idle.
+func workersOf(idle []time.Duration) finding {
+	var live int64
+	least := time.Duration(-1)
+	for _, d := range idle {
+		if d < workerSilence {
+			live++
+		}
+		if least < 0 || d < least {
+			least = d
+		}
+	}
+	switch {
+	case live > 0:
+		return fine("%s", plural(live, "worker"))
+	case least < 0:
+		return fail("no worker runs")
+	}
+	return fail("no worker runs: none has asked for requests for %v", short(least))
+}
+
+// lookAtRequests looks at the stream: an entry leaves it once it is a job.
+func (d *doctor) lookAtRequests(ctx context.Context) finding {
+	n, err := d.rdb.XLen(ctx, tasks.KeyRequests).Result()
+	if err != nil {
+		return failed(err)
+	}
+	if n == 0 {
+		return fine("none waits for a worker")
+	}
+	oldest, err := d.rdb.XRangeN(ctx, tasks.KeyRequests, "-", "+", 1).Result()
+	if err != nil {
+		return failed(err)
+	}
+	now, err := d.rdb.Time(ctx).Result()
+	if err != nil {
+		return failed(err)
+	}
+	var age time.Duration
+	if len(oldest) > 0 {
+		if ms, err := strconv.ParseInt(oldest[0].ID[:strings.IndexByte(oldest[0].ID, '-')], 10, 64); err == nil {
+			age = now.Sub(time.UnixMilli(ms))
+		}
+	}
+	text := fmt.Sprintf("%s in the stream, the oldest for %v", plural(n, "request"), short(age))
+	switch {
+	case d.noWorker:
+		return warn("%s", text).to("they are carried out when a worker runs")
+	case age > slowIntake:
+		return warn("%s", text).to("workers do not keep up: start another one, and see their logs")
+	}
+	return fine("%s", text)
+}
+
+// lookAtJobs looks at the queue that requests become jobs of.
+func (d *doctor) lookAtJobs(context.Context) finding {
+	inspector := asynq.NewInspectorFromRedisClient(d.rdb)
+	known, err := inspector.Queues()
+	if err != nil {
+		return failed(err)
+	}
+	if !slices.Contains(known, tasks.JobQueue) {
+		return fine("there was none yet")
+	}
+	queue, err := inspector.GetQueueInfo(tasks.JobQueue)
+	if err != nil {
+		return cantTell("the job queue does not say: %v", err)
+	}
+	return jobsOf(queue)
+}
+
+func jobsOf(queue *asynq.QueueInfo) finding {
+	text := fmt.Sprintf("%d pending, %d active", queue.Pending, queue.Active)
+	if queue.Retry > 0 {
+		text += fmt.Sprintf(", %d to be tried again", queue.Retry)
+	}
+	if queue.Archived > 0 {
+		text += fmt.Sprintf(", %d archived", queue.Archived)
+	}
+	switch {
+	case queue.Paused:
+		return fail("the job queue is paused: %s", text).to("let it go on: redis-cli DEL 'asynq:{%s}:paused'", tasks.JobQueue)
+	case queue.Pending > 0 && queue.Latency > slowIntake:
+		return warn("%s, the oldest pending for %v", text, short(queue.Latency)).
+			to("workers do not keep up: start another one, or give them a higher --concurrency")
+	case queue.Archived > 0:
+		return warn("%s: requests that were rejected or given up", text).
+			to("muster events --last 1000 says why (request.rejected), and the page /queues of muster dashboard shows the jobs; they go by themselves after 90 days")
+	}
+	return fine("%s", text)
+}

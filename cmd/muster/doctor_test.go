@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+// told is a finding in one line.
+func told(f finding) string {
+	text := string(f.mark) + ": " + f.found
+	if f.do != "" {
+		text += " -> " + f.do
+	}
+	if f.ends != statusOK {
+		text += fmt.Sprintf(" (%d)", f.ends)
+	}
+	return text
+}
+
+// expect fails unless a finding begins like want, has what follows ... of it, and says
+// what to do if and only if it is not well.
+func expect(t *testing.T, name string, f finding, want string) {
+	t.Helper()
+	got := told(f)
+	for part := range strings.SplitSeq(want, "...") {
+		if !strings.Contains(got, part) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if !strings.HasPrefix(got, want[:strings.IndexByte(want, ':')]) {
+		t.Errorf("%s: %s, want %s", name, got, want)
+	}
+	if bad := f.mark == markWarning || f.mark == markFailure; bad != (f.do != "") {
+		t.Errorf("%s: %s: is there something to do?", name, got)
+	}
+}
+
+func TestDelayOfRedis(t *testing.T) {
+	t.Parallel()
+	fast := func(n int, d time.Duration) (all []time.Duration) {
+		for range n {
+			all = append(all, d)
+		}
+		return all
+	}
+	expect(t, "fast", delayOf(fast(20, 400*time.Microsecond)), "ok: round trip 400µs, the worst of 20 400µs")
+	expect(t, "at the limit", delayOf(fast(20, slowRedis)), "ok: round trip 5ms")
+	expect(t, "slow once", delayOf(append(fast(19, time.Millisecond), time.Second)), "ok: round trip 1ms, the worst of 20 1s")
+	expect(t, "slow", delayOf(append(fast(9, time.Millisecond), fast(11, 5123*time.Microsecond)...)), "warning: round trip 5.1ms...-> bring")
+}
+
+func TestClockOfRedis(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		trip, ahead time.Duration
+		want        string
+	}{
+		{2 * time.Millisecond, time.Millisecond, "ok: this machine's clock and Redis's agree, to 2ms"},
+		{2 * time.Millisecond, 900 * time.Millisecond, "ok: Redis's clock is 900ms ahead of this machine's"},
+		{2 * time.Millisecond, -500 * time.Millisecond, "ok: Redis's clock is 500ms behind"},
+		{2 * time.Millisecond, 90 * time.Second, "warning: Redis's clock is 1m30s ahead...-> set both by NTP"},
+		{0, -1001 * time.Millisecond, "warning: Redis's clock is 1s behind...-> set"},
+		{3 * time.Second, 2 * time.Second, "ok: this machine's clock and Redis's agree, to 3s"}, // no better to be told
+	} {
+		expect(t, fmt.Sprint(c.trip, c.ahead), clockOf(c.trip, c.ahead), c.want)
+	}
+}
+
+// What servers say of themselves; of a cluster the worst is told, with where it is.
+func TestWhatRedisSays(t *testing.T) {
+	t.Parallel()
+	node := func(addr, facts string) redisNode {
+		n := redisNode{addr: addr, facts: map[string]string{}}
+		for _, f := range strings.Fields(facts) {
+			name, value, _ := strings.Cut(f, ":")
+			if name == "save" {
+				value = strings.ReplaceAll(value, "_", " ")
+				n.save = &value
+				continue
+			}
+			n.facts[name] = value
+		}
+		return n
+	}
+	d := func(nodes ...redisNode) *doctor { return &doctor{nodes: nodes, url: "redis://h:1/0"} }
+	ctx := context.Background()
+	for _, c := range []struct{ facts, want string }{
+		{"", "unknown: can't tell"},
+		{"used_memory:1048576", "ok: 1.0 MB used, no limit is set"},
+		{"used_memory:79 maxmemory:100", "ok: 79 B used of 100 B (maxmemory), 79 %"},
+		{"used_memory:80 maxmemory:100", "warning: 80 B used of 100 B...-> raise maxmemory"},
+		{"used_memory:3221225472 maxmemory:1099511627776", "ok: 3.0 GB used of 1.0 TB (maxmemory), 0 %"},
+	} {
+		expect(t, c.facts, d(node("", c.facts)).lookAtMemory(ctx), c.want)
+	}
+	for _, c := range []struct{ facts, want string }{
+		{"", "unknown: can't tell"},
+		{"aof_enabled:1 aof_last_write_status:ok", "ok: on, with an append-only file"},
+		{"aof_enabled:1 aof_last_write_status:err", "failure: the append-only file can't be written"},
+		{"aof_enabled:0", "unknown: can't tell: there is no append-only file"},
+		{"aof_enabled:0 save:", "warning: off: ...-> CONFIG SET appendonly yes"},
+		{"aof_enabled:0 save:3600_1 rdb_last_bgsave_status:ok", "ok: on, by snapshots"},
+		{"aof_enabled:0 save:3600_1 rdb_last_bgsave_status:err", "failure: the last snapshot has failed"},
+	} {
+		expect(t, c.facts, d(node("", c.facts)).lookAtPersistence(ctx), c.want)
+	}
+	expect(t, "old", d(node("", "redis_version:6.0.16")).lookAtVersion(ctx), "failure: Redis at redis://h:1/0 is of version 6.0.16, muster needs 6.2 or newer...-> install")
+	expect(t, "cluster", d(node("a:1", "maxmemory_policy:noeviction"), node("b:2", "maxmemory_policy:allkeys-lfu"), node("c:3", "")).lookAtPolicy(ctx),
+		"warning: b:2: maxmemory-policy is allkeys-lfu...->")
+	expect(t, "all well", d(node("a:1", "maxmemory_policy:noeviction"), node("b:2", "maxmemory_policy:noeviction")).lookAtPolicy(ctx),
+		"ok: maxmemory-policy is noeviction")
+	expect(t, "nobody", d().lookAtPolicy(ctx), "unknown: can't tell")
+	expect(t, "replica", d(node("", "role:slave slave_read_only:1 master_host:m master_port:2")).lookAtWrites(ctx),
+		"failure: Redis at redis://h:1/0 is a read-only replica of m:2...-> name the master")
+}
+
+func TestWorkersAndJobs(t *testing.T) {
+	t.Parallel()
+	expect(t, "live", workersOf([]time.Duration{time.Second, time.Hour, 0}), "ok: 2 workers")
+	for _, f := range []finding{workersOf(nil), workersOf([]time.Duration{workerSilence, time.Hour})} {
+		if f.mark != markFailure || !strings.HasPrefix(f.found, "no worker runs") {
+			t.Errorf("%s", told(f))
+		}
+	}
+	for _, c := range []struct {
+		queue asynq.QueueInfo
+		want  string
+	}{
+		{asynq.QueueInfo{}, "ok: 0 pending, 0 active"},
+		{asynq.QueueInfo{Pending: 3, Active: 2, Latency: 9 * time.Second}, "ok: 3 pending, 2 active"},
+		{asynq.QueueInfo{Pending: 3, Latency: 90 * time.Second}, "warning: 3 pending, 0 active, the oldest pending for 1m30s...-> workers do not keep up"},
+		{asynq.QueueInfo{Retry: 1}, "ok: 0 pending, 0 active, 1 to be tried again"},
+		{asynq.QueueInfo{Archived: 7}, "warning: 0 pending, 0 active, 7 archived...-> muster events"},
+		{asynq.QueueInfo{Paused: true, Pending: 1}, "failure: the job queue is paused: 1 pending...-> let it go on"},
+	} {
+		expect(t, fmt.Sprintf("%+v", c.queue), jobsOf(&c.queue), c.want)
+	}
+}
+
+// What the ledger says of a host, read by read, and what it comes to.
+func TestHowAHostWasReached(t *testing.T) {
+	t.Parallel()
+	const agent, old = "agent 7f3a", "json"
+	for _, c := range []struct {
+		client string
+		reads  string // state, and what is counted behind a slash; one read a millisecond
+		want   string
+	}{
+		{agent, "- sent done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 3ms"},
+		{agent, "acknowledged acknowledged working done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 1ms"},
+		{agent, "sent sent/2:1700 done/2:1700", "warning: UDP does not reach it at 10.0.0.7:6655, the TCP connection does: it answered when told the second time, after 3ms -> open UDP port 6655"},
+		{agent, "sent/3:1 done/4:1", "warning: ...when told the 4th time"},
+		{agent, "done done/2:1700", "ok: UDP reaches it"}, // a count that is behind the answer
+		{agent, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655...muster status AC1...(4)"},
+		{agent, "sent sent/3:1700", "failure: no answer within 10s, told 3 times by UDP...(4)"},
+		{agent, "sent unanswered/5:1", "failure: no answer within 10s, told 5 times...(4)"},
+		{agent, "sent missing", "failure: UDP reaches it at 10.0.0.7:6655, and it does not find...-> its --redis...(4)"},
+		{agent, "offline", "failure: it has just gone offline...(4)"},
+		{agent, "-", "failure: no worker has taken the request within 10s"},
+		{agent, "received failed", "warning: UDP reaches it at 10.0.0.7:6655, it answered after 1ms, and exit 0 has failed there -> muster results AC1 --host web-1"},
+		{old, "sent received done", "ok: UDP reaches it at 10.0.0.7:6655, its report came after 2ms (an old client)"},
+		{old, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655: an old client, which answers by its report only -> open UDP port 6655...(4)"},
+		{old, "sent/2:1 done/2:1", "warning: it answered when told the second time...-> see what is lost"},
+	} {
+		h := reached{Presence: tasks.Presence{Host: "web-1", Online: true, Addr: netip.MustParseAddrPort("10.0.0.7:6655"), Client: c.client}, sends: 1}
+		for i, read := range strings.Fields(c.reads) {
+			state, counted, _ := strings.Cut(strings.TrimPrefix(read, "-"), "/")
+			h.note(tasks.State(state), counted, time.Duration(i+1)*time.Millisecond)
+		}
+		f := h.finding("AC1", 10*time.Second)
+		expect(t, c.reads, f, c.want)
+		if strings.HasSuffix(c.want, "(4)") != (f.ends == statusAbsent) {
+			t.Errorf("%s: %s, want %s", c.reads, told(f), c.want)
+		}
+	}
+}
+
+// A page of muster's says that it is well; whatever else has its address does not.
+func TestAddressOfAPage(t *testing.T) {
+	t.Parallel()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			http.NotFound(w, r)
+		}
+	}))
+	defer page.Close()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	ctx := context.Background()
+	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
+	expect(t, "a page", lookAtPage(ctx, bind(page)), "ok: 127.0.0.1:...answers, and is well")
+	expect(t, "something else", lookAtPage(ctx, bind(other)), "warning: ...is taken, and does not say that it is well: it answers with status 404...-> ss -ltnp")
+	expect(t, "free", lookAtPage(ctx, freePort), "ok: 127.0.0.1:0 is free")
+	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1"), "warning: nothing can listen on 192.0.2.1:1...-> choose")
+	for bind, want := range map[string]string{
+		"0.0.0.0:1": "127.0.0.1:1", ":1": "127.0.0.1:1", "[::]:1": "[::1]:1", "127.0.0.1:1": "127.0.0.1:1", "web:1": "web:1",
+	} {
+		if got := dialable(bind); got != want {
+			t.Errorf("%s is dialled as %s, want %s", bind, got, want)
+		}
+	}
+}
+
+func TestDoctorMisused(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"now": "doctor takes no argument", "--host a/b": "--host \"a/b\" is no host id",
+		"--wait-timeout 0s": "--wait-timeout 0s: want more than zero", "--redis x": "--redis: malformed URL",
+	} {
+		var out, errs bytes.Buffer
+		code := run(context.Background(), append([]string{"muster", "doctor"}, strings.Fields(args)...), nil, &out, &errs, nil)
+		if code != 2 || out.Len() > 0 || !regexp.MustCompile("^muster: "+regexp.QuoteMeta(want)+".*\n$").Match(errs.Bytes()) {
+			t.Errorf("%s: status %d, %q, %q", args, code, &out, &errs)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package dashboard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+const (
+	looksKept    = 8               // task sets of which hosts and results are kept in memory
+	looksResults = 3_000_000       // results of all of them together
+	lookIdle     = 2 * time.Minute // what nobody has looked at for so long is let go
+	lookMay      = 500 * time.Millisecond
+	membersFor   = 2 * time.Second // how long the hosts of a set are shown as they were
+	membersKept  = 250_000
+	openBeat     = 2 * time.Second // how often a page asks again for the hosts of an open set, whatever is known of it
+	looksBeat    = 500 * time.Millisecond
+	looksBatch   = 200 // sets that one beat looks at
+)
+
+// look is what is kept of a set that somebody looks at.
+type look struct {
+	number tasks.Number
+
+	mu      sync.Mutex // held while Redis is read: who comes second finds it done
+	of      tasks.Ledger
+	members []member // by host
+	taken   time.Time
+	partial bool // the set has more hosts than are kept
+	outputs *outputs
+	times   milestones
+
+	used time.Time // under the lock of looks
+	size int
+}
+
+// member is a host of a set, and where its state is in tasks.States.
+type member struct {
+	host  string
+	state uint8
+}
+
+// looks is what is kept of the sets that somebody looks at.
+type looks struct {
+	store *tasks.Store
+
+	mu  sync.Mutex
+	all map[tasks.Number]*look
+}
+
+func newLooks(store *tasks.Store) *looks {
+	return &looks{store: store, all: map[tasks.Number]*look{}}
+}
+
+// at calls with what is kept of the set of a ledger, which is nobody else's meanwhile.
+func (x *looks) at(l tasks.Ledger, call func(*look) error) error {
+	x.mu.Lock()
+	k := x.all[l.Number]
+	if k == nil {
+		k = &look{number: l.Number}
+		x.all[l.Number] = k
+	}
+	k.used = time.Now()
+	x.mu.Unlock()
+
+	k.mu.Lock()
+	if k.outputs == nil || k.of.Request != l.Request || !k.of.Created.Equal(l.Created) { // another set under the same number
+		k.of, k.members, k.taken, k.times, k.outputs = l, nil, time.Time{}, milestones{}, newOutputs(l.Created)
+	}
+	err := call(k)
+	size := len(k.outputs.results)
+	k.mu.Unlock()
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k.size = size
+	x.forgetLocked(k)
+	return err
+}
+
+// forget lets go what nobody has looked at for some time.
+func (x *looks) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for n, k := range x.all {
+		if time.Since(k.used) > lookIdle {
+			delete(x.all, n)
+		}
+	}
+}
+
+// forgetLocked lets go what was looked at the longest time ago, when there is too much;
+// never the one that is looked at now.
+func (x *looks) forgetLocked(now *look) {
+	for {
+		var oldest *look
+		results := 0
+		for _, k := range x.all {
+			results += k.size
+			if k != now && (oldest == nil || k.used.Before(oldest.used)) {
+				oldest = k
+			}
+		}
+		if oldest == nil || len(x.all) <= looksKept && results <= looksResults {
+			return
+		}
+		delete(x.all, oldest.number)
+	}
+}
+
+var errTooMany = errors.New("too many hosts")
+
+// readMembers brings the hosts up to date. A state only ever goes on, so as long as the
+// counters are what they were before the last reading, nothing has moved since; and if
+// they are not, it is soon enough after some seconds, unless the set has ended: then
+// nobody may ask again.
+func (k *look) readMembers(ctx context.Context, store *tasks.Store, l tasks.Ledger) error {
+	if !k.taken.IsZero() && (sameCounts(k.of, l) || l.Stage != tasks.Closed && time.Since(k.taken) < membersFor) {
+		return nil
+	}
+	place := map[tasks.State]uint8{}
+	for i, s := range tasks.States() {
+		place[s] = uint8(i)
+	}
+	list := make([]member, 0, min(l.Total, membersKept))
+	err := store.Hosts(ctx, k.number, func(page []tasks.HostState) error {
+		for _, h := range page {
+			at, known := place[h.State]
+			if known {
+				list = append(list, member{h.Host, at})
+			}
+		}
+		if len(list) > membersKept {
+			return errTooMany
+		}
+		return nil
+	})
+	if k.partial = errors.Is(err, errTooMany); err != nil && !k.partial {
+		return err
+	}
+	slices.SortFunc(list, func(a, b member) int {
+		return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(b.state, a.state))
+	})
+	k.members = slices.CompactFunc(list, func(a, b member) bool { return a.host == b.host }) // one can come twice
+	k.of, k.taken = l, time.Now()
+	return nil
+}
+
+func sameCounts(a, b tasks.Ledger) bool {
+	for _, s := range tasks.States() {
+		if a.Counts[s] != b.Counts[s] {
+			return false
+		}
+	}
+	return a.Total == b.Total && a.Stage == b.Stage
+}
+
+// find returns those hosts that have the state (any if empty), search in their name, and
+// are in the group, if there is one.
+func (k *look) find(state tasks.State, search string, g *group) []member {
+	var in map[string]bool
+	if g != nil {
+		in = make(map[string]bool, len(g.hosts))
+		for _, h := range g.hosts {
+			in[k.outputs.hosts[h]] = true
+		}
+	}
+	wanted := slices.Index(tasks.States(), state)
+	search = strings.ToLower(search)
+	var found []member
+	for _, m := range k.members {
+		if (state == "" || int(m.state) == wanted) && (in == nil || in[m.host]) && contains(m.host, search) {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// watch has the pages of sets that somebody follows ask again when something is new,
+// until ctx ends.
+func (s *Server) watchLooks(ctx context.Context) error {
+	type state struct {
+		ledger  tasks.Ledger
+		results int64
+		asked   time.Time
+		whole   bool
+	}
+	last := map[tasks.Number]state{}
+	tick := time.NewTicker(looksBeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		s.looks.forget()
+		var numbers []tasks.Number
+		followed := map[tasks.Number]bool{}
+		for _, about := range s.hub.abouts("ledger") {
+			n, err := tasks.ParseNumber(about)
+			if err != nil {
+				continue
+			}
+			followed[n] = true
+			was := last[n]
+			if was.ledger.Stage == tasks.Closed && was.whole && time.Since(was.asked) < openBeat {
+				continue
+			}
+			if numbers = append(numbers, n); len(numbers) == looksBatch {
+				break
+			}
+		}
+		for n := range last {
+			if !followed[n] {
+				delete(last, n)
+			}
+		}
+		ledgers, err := s.store.Ledgers(ctx, numbers)
+		if err != nil {
+			continue
+		}
+		for _, l := range ledgers {
+			was, known := last[l.Number]
+			now := state{l, was.results, time.Now(), s.looks.whole(l.Number)}
+			if count, err := s.store.CountResults(ctx, l.Number); err == nil {
+				now.results = count
+			}
+			moved := !known || !sameCounts(was.ledger, l) || !was.ledger.Cancelled.Equal(l.Cancelled)
+			if moved || now.results != was.results {
+				s.hub.touch("ledger:" + string(l.Number))
+			}
+			late := l.Stage != tasks.Closed && time.Since(was.asked) >= openBeat
+			if moved || late || now.results != was.results {
+				s.hub.touch("members:" + string(l.Number))
+			} else {
+				now.asked = was.asked
+			}
+			if !known || now.results != was.results || !now.whole {
+				s.hub.touch("outputs:"+string(l.Number), "ledger:"+string(l.Number))
+			}
+			last[l.Number] = now
+		}
+	}
+}
+
+// whole reports whether all results of a set have been read, as far as is known here.
+func (x *looks) whole(n tasks.Number) bool {
+	x.mu.Lock()
+	k := x.all[n]
+	x.mu.Unlock()
+	if k == nil || !k.mu.TryLock() {
+		return true
+	}
+	defer k.mu.Unlock()
+	return k.outputs == nil || k.outputs.complete
+}

@@ -1,0 +1,74 @@
+package dashboard
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/musterhq/muster/tasks"
+)
+
+const (
+	rejectedKept   = 20
+	rejectedSearch = 10_000 // events that are looked through at the start
+)
+
+// rejected is the newest requests that were rejected.
+type rejected struct {
+	hub *hub
+
+	mu   sync.Mutex
+	list []tasks.Event // the newest first
+}
+
+// load looks for those of before the start, among the newest events. Hosts that come and
+// go may have left none: the job queue keeps them longer.
+func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id string) ([]tasks.Event, error)) error {
+	id := ""
+	for read := 0; read < rejectedSearch && ctx.Err() == nil; {
+		page, err := before(ctx, id)
+		if err != nil {
+			pause(ctx, time.Second)
+			continue
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, e := range page {
+			x.add(e, false)
+		}
+		read, id = read+len(page), page[len(page)-1].ID
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// happened notes an event of now.
+func (x *rejected) happened(e tasks.Event) { x.add(e, true) }
+
+func (x *rejected) add(e tasks.Event, newest bool) {
+	if e.Type != "request.rejected" {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, there := range x.list {
+		if there.ID == e.ID {
+			return
+		}
+	}
+	switch {
+	case newest:
+		x.list = append([]tasks.Event{e}, x.list...)
+		x.list = x.list[:min(len(x.list), rejectedKept)]
+	case len(x.list) < rejectedKept:
+		x.list = append(x.list, e)
+	}
+	x.hub.touch("rejected")
+}
+
+func (x *rejected) newest() []tasks.Event {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return append([]tasks.Event(nil), x.list...)
+}
