@@ -65,7 +65,7 @@ func TestWhatCanFollow(t *testing.T) {
 		{"dispatch --request ", "files:"},
 		{"agent --state-dir ", "dirs:"},
 		{"agent --server ", "words:"},
-		{"help d", "words: demo dispatch"},
+		{"help dem", "words: demo"},
 		{"help demo d", "words:"},
 		{"completion ", "words: bash zsh fish"},
 		{"completion f", "words: fish"},

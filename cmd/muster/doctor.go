@@ -64,6 +64,9 @@ func cantTell(format string, args ...any) finding {
 	return finding{mark: markUnknown, found: "can't tell: " + fmt.Sprintf(format, args...)}
 }
 
+// withoutRedis is said of what can't be looked at because the check redis has failed.
+const withoutRedis = "not checked, since redis has failed"
+
 func (f finding) to(do string, args ...any) finding {
 	f.do = fmt.Sprintf(do, args...)
 	return f
@@ -174,7 +177,7 @@ func (a *app) doctor(c *cli.Context) error {
 // examine looks at one thing after the other, and says of each what it is like.
 func (d *doctor) examine(ctx context.Context) error {
 	for _, check := range d.checks() {
-		f := finding{mark: markUnknown, found: "not checked, Redis does not answer"}
+		f := finding{mark: markUnknown, found: withoutRedis}
 		if d.rdb != nil || !check.redis {
 			f = check.look(ctx)
 		}

@@ -59,7 +59,7 @@ func (d *doctor) lookAtHosts(ctx context.Context) finding {
 	}
 	text := plural(int64(len(seen)), "host") + " online"
 	if old := kinds["json"] + kinds["text"]; old > 0 {
-		text += fmt.Sprintf(", %d of them old clients", old)
+		text += ", " + plural(old, "old client") + " among them"
 	}
 	return fine("%s", text)
 }

@@ -35,7 +35,7 @@ func (d *doctor) lookAtNamed(ctx context.Context) []finding {
 		return nil
 	}
 	if d.rdb == nil {
-		return d.ofHosts(d.hosts, finding{mark: markUnknown, found: "not checked, Redis does not answer"})
+		return d.ofHosts(d.hosts, finding{mark: markUnknown, found: withoutRedis})
 	}
 	view, err := tasks.NewRoll(d.rdb).View(ctx)
 	if err != nil {

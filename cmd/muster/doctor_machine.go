@@ -130,7 +130,7 @@ func (d *doctor) lookAtAgentPort(ctx context.Context) finding {
 		id, _ = os.Hostname()
 	}
 	if d.view == nil {
-		return finding{mark: markUnknown, found: fmt.Sprintf("UDP port %d is taken; by whom is not checked, Redis does not answer", port)}
+		return finding{mark: markUnknown, found: fmt.Sprintf("UDP port %d is taken; by whom is %s", port, withoutRedis)}
 	}
 	if found, err := d.view.Locate(ctx, []string{id}); err == nil && found[0].Online && int(found[0].Addr.Port()) == port {
 		return fine("UDP port %d is taken, by the agent %s", port, id)

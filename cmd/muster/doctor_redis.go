@@ -51,6 +51,8 @@ func (d *doctor) lookAtRedis(ctx context.Context) finding {
 		return fine("%s answers: a cluster of %s", at, plural(int64(len(d.nodes)), "master"))
 	}
 	if d.fact("cluster_enabled") == "1" {
+		d.rdb.Close()
+		d.rdb = nil // it would answer each command with the address of another node
 		return fail("%s answers, and is a node of a cluster", at).to("name it with redis-cluster:// in place of redis://")
 	}
 	if strings.Contains(at, "-sentinel://") {
