@@ -50,7 +50,7 @@ func TestHostPage(t *testing.T) {
 	all := words(p.root)
 	for _, want := range []string{
 		"10.0.0.0:6655", "l1", "agent i", "AClater", "hostname db-7", "os linux", "mac 52-54-00-12-34-56", "kernel 6.1",
-		"10.9.8.7 172.16.0.1", "role=db zone=b", "came at l1", "Of all events that Redis still has.", "told 2",
+		"10.9.8.7 172.16.0.1", "role=db zone=b", "came at l1", "Those among all events that Redis still has.", "told 2",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not on the page: %s", want, all)
