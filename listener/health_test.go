@@ -59,8 +59,10 @@ func TestReady(t *testing.T) {
 		t.Errorf("without a lease: %v", err)
 	}
 	r.stop()
-	if r.Ready(t.Context()) == nil || r.Healthy() == nil {
-		t.Error("one that has ended is ready")
+	now := time.Now()
+	r.condition.leased.Store(&now)
+	if err := r.Ready(t.Context()); err == nil || err.Error() != "listener: connections are not accepted" || r.Healthy() == nil {
+		t.Errorf("one that has ended: %v", err)
 	}
 }
 

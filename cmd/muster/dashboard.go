@@ -4,6 +4,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/internal/dashboard"
+	"github.com/musterhq/muster/internal/metrics"
 )
 
 func (a *app) dashboardVerb() *cli.Command {
@@ -36,6 +37,10 @@ func (a *app) dashboard(c *cli.Context) error {
 	if err != nil {
 		return misuse("%w", err)
 	}
+	s.metrics.serve(func(m *metrics.Server) {
+		m.AddCheck(srv.Healthy, srv.Ready)
+		m.AddFleet()
+	})
 	return srv.Run(c.Context)
 }
 

@@ -61,8 +61,9 @@ type system struct {
 	metrics  *meter
 
 	// What runs now of those that may be started again, for the metrics.
-	listener atomic.Pointer[listener.Server]
-	worker   atomic.Pointer[worker.Worker]
+	listener  atomic.Pointer[listener.Server]
+	worker    atomic.Pointer[worker.Worker]
+	dashboard atomic.Pointer[dashboard.Server]
 
 	undo     []func() // what ends its parts, the last one first
 	services *supervise.Supervisor
@@ -123,7 +124,7 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 		m.AddListener(s.listener.Load)
 		m.AddWorker(s.worker.Load)
 		m.AddFleet()
-		m.AddCheck(s.healthy, nil)
+		m.AddCheck(s.healthy, s.ready)
 	})
 	return s.startAgents(cfg)
 }
@@ -132,6 +133,14 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 func (s *system) healthy() error {
 	if down := s.services.Down(); len(down) > 0 {
 		return fmt.Errorf("up: does not run: %s", strings.Join(down, ", "))
+	}
+	return nil
+}
+
+// ready says why the page can't be shown, where there is to be one.
+func (s *system) ready(ctx context.Context) error {
+	if page := s.dashboard.Load(); page != nil {
+		return page.Ready(ctx)
 	}
 	return nil
 }
@@ -169,7 +178,11 @@ func (s *system) startListener(client func() redis.UniversalClient, cfg systemCo
 func (s *system) startDashboard(client func() redis.UniversalClient, cfg systemConfig) error {
 	dcfg := cfg.dashboard
 	dcfg.Redis, dcfg.Reader, dcfg.Log = s.rdb, client(), cfg.log
-	addr, err := s.serve("dashboard", dcfg.Bind, cfg.exactPage, func() (serving, error) { return dashboard.New(dcfg) })
+	addr, err := s.serve("dashboard", dcfg.Bind, cfg.exactPage, func() (serving, error) {
+		srv, err := dashboard.New(dcfg)
+		s.dashboard.Store(srv)
+		return srv, err
+	})
 	s.page = addr
 	return err
 }

@@ -2,8 +2,6 @@ package dashboard
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -74,20 +72,6 @@ func (s *Server) watch(ctx context.Context) error {
 			s.hub.touchAll() // regions that could not be read
 		}
 	}
-}
-
-// Ready returns nil if the page is true: the roll was read and Redis answers. Its error
-// says what is missing.
-func (s *Server) Ready(context.Context) error {
-	switch away := s.contact.away(); {
-	case away != nil && away.Since.IsZero():
-		return errors.New("redis has not answered yet")
-	case away != nil:
-		return fmt.Errorf("redis has not answered for %s", time.Since(away.Since).Round(time.Second))
-	case !s.fleet.known():
-		return errors.New("the roll has not been read yet")
-	}
-	return nil
 }
 
 // failures logs the first of a series of refusals by Redis, and nothing that follows it

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -56,6 +57,8 @@ type Server struct {
 	rejected *rejected
 	looks    *looks
 	queues   *queues
+
+	services atomic.Pointer[supervise.Supervisor] // nil while it does not run
 }
 
 // New returns a Server. The error says what is missing in cfg.
@@ -99,6 +102,8 @@ func (s *Server) Run(ctx context.Context) error {
 // return is an error: of ln, or of a service that can't stay up.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	services := supervise.New(s.cfg.Log, supervise.Pace{})
+	s.services.Store(services)
+	defer s.services.Store(nil)
 	group := services.Group(context.WithoutCancel(ctx))
 	defer group.Stop()
 	s.startServices(group)

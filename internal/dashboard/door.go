@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"io"
 	stdlog "log"
 	"net"
@@ -25,6 +26,8 @@ func (s *Server) door() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", s.pages.static())
 	mux.HandleFunc("GET /live", s.live)
+	mux.HandleFunc("GET /healthz", healthPage(s.Healthy))
+	mux.HandleFunc("GET /readyz", healthPage(func() error { return s.Ready(context.Background()) }))
 	mux.HandleFunc("GET /{$}", s.fleetPage)
 	mux.HandleFunc("GET /hosts/{id}", s.hostPage)
 	s.taskRoutes(mux)

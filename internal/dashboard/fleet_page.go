@@ -72,7 +72,7 @@ func (v *fleetView) Living() (n int) {
 func (v *fleetView) Running() running { return v.s.sets.Running(runningShown) }
 
 // RunningCount is how many sets have not ended.
-func (v *fleetView) RunningCount() int { return v.s.sets.Open() }
+func (v *fleetView) RunningCount() int { return v.s.sets.CountRunning() }
 
 // News are the newest events of hosts.
 func (v *fleetView) News() []tasks.Event { return v.s.news.newest() }

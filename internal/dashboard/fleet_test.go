@@ -1,12 +1,15 @@
 package dashboard
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +21,9 @@ import (
 // A page follows what happens over one live connection, without being asked for again.
 func TestHostComesAndGoesLive(t *testing.T) {
 	t.Parallel()
-	s := openSite(t)
+	at := brisk()
+	at.check = time.Hour // it is the events that tell
+	s := serveOn(t, redistest.Open(t), at)
 	s.eventually("/", "the roll is read", func(p *page) bool { return p.id("hosts-online") == "0" })
 	live := s.follow("numbers", "news", "roll", "chart:1h", "host:web-1")
 
@@ -89,7 +94,9 @@ func (s *site) raw(listener string, hosts ...string) {
 // taken away, and hosts whose listener is dead.
 func TestReconcileWithoutEvents(t *testing.T) {
 	t.Parallel()
-	s := openSite(t)
+	at := brisk()
+	at.every = time.Hour // it is the checks that tell
+	s := serveOn(t, redistest.Open(t), at)
 	ctx := t.Context()
 	online := func(n string) func(*page) bool {
 		return func(p *page) bool { return p.id("hosts-online") == n }
@@ -113,11 +120,6 @@ func TestReconcileWithoutEvents(t *testing.T) {
 	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, hosts[:4990]...).Err())
 	s.eventually("/", "hosts taken away", online("12"))
 
-	// As many as before, but others: only reading all of it finds that.
-	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, "other-1").Err())
-	s.raw("l2", "third-1")
-	s.eventually("/?q=third", "one in the place of another", func(p *page) bool { return len(p.rows()) == 1 })
-
 	// A lease that ends takes its hosts along, and nothing else.
 	s.must(s.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "l1"}).Err())
 	p = s.eventually("/", "hosts of a dead listener", online("2"))
@@ -139,11 +141,98 @@ func TestReconcileWithoutEvents(t *testing.T) {
 	s.eventually("/", "an event after the loss", func(p *page) bool { return strings.Contains(p.region("news"), "went fresh") })
 }
 
+// As many as before, but others: only reading all of it finds that.
+func TestOneInPlaceOfAnother(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.raw("l1", "first")
+	s.eventually("/", "the first", func(p *page) bool { return slices.Equal(p.rows(), []string{"first"}) })
+	_, err := s.rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.HDel(t.Context(), tasks.KeyOnline, "first")
+		p.HSet(t.Context(), tasks.KeyOnline, "second", "10.0.0.1:6655@l1")
+		return nil
+	})
+	s.must(err)
+	s.eventually("/", "the second", func(p *page) bool { return slices.Equal(p.rows(), []string{"second"}) })
+}
+
+// What the events of the past name is looked up, since the roll may have been read before;
+// what comes by itself is not news twice.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	r := redistest.Open(t)
+	s := &site{t: t, rdb: r.Client, Server: newServer(t, r.Client, r.Client)}
+	s.join("l1", "web-1")
+	last, err := tasks.LastEvent(t.Context(), r.Client)
+	s.must(err)
+	s.join("l1", "web-2")
+	s.must(s.recall(t.Context(), last))
+	if list := s.news.newest(); len(list) != 1 || list[0].Host != "web-1" {
+		t.Errorf("news %v", list)
+	}
+	if due := s.fleet.due; !due["web-1"] || !due["web-2"] {
+		t.Errorf("to be looked up: %v", due)
+	}
+}
+
+// Browsers are told when Redis goes away, and when it is back that all may have changed.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := unasked(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var services sync.WaitGroup
+		services.Go(func() { s.watch(ctx) })
+		services.Go(func() { s.hub.run(ctx) })
+		b := visit(t, s.hub, "redis", "roll")
+		rest(silence / 2)
+		s.contact.answered()
+		rest(silence)
+		if list := got(b); list != nil {
+			t.Errorf("while Redis answers: %v", list)
+		}
+		rest(2 * time.Second)
+		if list := got(b); len(list) != 1 || !strings.HasPrefix(list[0], "swap redis <p") {
+			t.Errorf("Redis is away: %v", list)
+		}
+		s.contact.answered()
+		rest(2 * time.Second)
+		list := got(b)
+		slices.Sort(list)
+		if !slices.Equal(list, []string{"stale roll ", "swap redis "}) {
+			t.Errorf("Redis is back: %v", list)
+		}
+		cancel()
+		services.Wait()
+	})
+}
+
+// A host that has come is read soon, and again when it has had time to tell of itself.
+func TestInfosAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newInfoQueue()
+		q.wantAgain("a")
+		q.want("b", "a")
+		var seen []string
+		for range 12 {
+			seen = append(seen, strings.Join(q.take(10), "+"))
+			time.Sleep(time.Second)
+		}
+		if want := "a+b,,a,,,,,,,,a,"; strings.Join(seen, ",") != want {
+			t.Errorf("read %v, want %s", seen, want)
+		}
+		if len(q.now) != 0 || len(q.there) != 0 || q.later[0] != nil || q.later[1] != nil {
+			t.Errorf("left: %v %v %v", q.now, q.there, q.later)
+		}
+	})
+}
+
 // While Redis is away the page says since when, and shows what was last known.
 func TestRedisAway(t *testing.T) {
 	t.Parallel()
 	r := redistest.OpenReal(t)
-	s := serveOn(t, r)
+	s := serveOn(t, r, brisk())
 	s.join("l1", "web-1", "web-2")
 	s.eventually("/", "two hosts", func(p *page) bool { return p.id("hosts-online") == "2" })
 	redistest.Eventually(t, "ready", func() bool { return s.Ready(t.Context()) == nil })
@@ -203,7 +292,7 @@ func TestPastFromEvents(t *testing.T) {
 	first := &site{t: t, rdb: r.Client}
 	first.join("l1", "a", "b", "c")
 	first.leave("l1", "b")
-	s := serveOn(t, r)
+	s := serveOn(t, r, brisk())
 	p := s.eventually("/", "the past", func(p *page) bool { return strings.Contains(p.region("chart"), "highest 3") })
 	if got := p.region("news"); strings.Count(got, "came ") != 3 || !strings.Contains(got, "went b connection ended") {
 		t.Errorf("news %q", got)

@@ -83,6 +83,7 @@ func (f *fleet) keep(ctx context.Context) error {
 	var next time.Time  // the earliest next reading
 	var whole time.Time // when the roll is read in any case
 	odd := 0            // checks in a row that did not fit
+	due := true         // the roll is to be read as soon as that may be
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,7 +103,8 @@ func (f *fleet) keep(ctx context.Context) error {
 				odd++ // once may be a host that comes just now
 			}
 			now := time.Now()
-			if now.Before(next) || (sameLeases && odd < 2 && now.Before(whole)) {
+			due = due || !sameLeases || odd >= 2 || now.After(whole)
+			if !due || now.Before(next) {
 				continue
 			}
 			began := now
@@ -111,7 +113,7 @@ func (f *fleet) keep(ctx context.Context) error {
 			now = time.Now()
 			next = now.Add(max(f.pace.least, time.Duration(f.pace.share)*now.Sub(began)))
 			if err == nil {
-				odd, whole = 0, now.Add(f.pace.every)
+				due, odd, whole = false, 0, now.Add(f.pace.every)
 			}
 		}
 	}

@@ -59,6 +59,9 @@ func TestHostPage(t *testing.T) {
 	if got := p.id("host-dispatches"); !strings.Contains(got, "ACmine sent open 3") || strings.Contains(got, "ACother") {
 		t.Errorf("dispatches %q", got)
 	}
+	if got := p.all(func(n *html.Node) bool { return attribute(n, "class") == "host-state s-sent" }); len(got) != 1 {
+		t.Errorf("%d states of class s-sent", len(got))
+	}
 	if got := p.href("ACmine"); got != "/tasks/ACmine" {
 		t.Errorf("dispatch leads to %q", got)
 	}
@@ -189,7 +192,7 @@ func TestHostileTextOfHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept
+		return len(s.news.newest()) == newsKept && !s.sets.Running(1).Wait && len(s.fleet.leases()) > 0
 	})
 	var plain []*page
 	for i, bad := range texts {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,10 @@ func TestHub(t *testing.T) {
 		rest(time.Second)
 		if renders.Load() != 0 || got(both) != nil {
 			t.Error("a message of what was before the browser")
+		}
+
+		if !h.followed("roll") || h.followed("news") || !slices.Equal(h.abouts("host"), []string{"a"}) || h.abouts("roll") != nil {
+			t.Errorf("what is followed: %v %v", h.abouts("host"), h.abouts("roll"))
 		}
 
 		// Many changes are one message, of the newest.

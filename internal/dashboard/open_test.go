@@ -42,15 +42,20 @@ type site struct {
 	end   func() // ends the server and waits for it
 }
 
-func openSite(t *testing.T) *site {
-	t.Helper()
-	return serveOn(t, redistest.Open(t))
+// brisk is the pace of tests.
+func brisk() pace {
+	return pace{check: 50 * time.Millisecond, every: time.Second, least: 20 * time.Millisecond, share: 2, lookBack: 100 * time.Millisecond}
 }
 
-func serveOn(t *testing.T, r *redistest.Server) *site {
+func openSite(t *testing.T) *site {
+	t.Helper()
+	return serveOn(t, redistest.Open(t), brisk())
+}
+
+func serveOn(t *testing.T, r *redistest.Server, at pace) *site {
 	t.Helper()
 	s := &site{t: t, redis: r, rdb: r.Client, Server: newServer(t, r.Client, r.Client)}
-	s.fleet.pace = pace{check: 50 * time.Millisecond, every: time.Second, least: 20 * time.Millisecond, share: 2, lookBack: 100 * time.Millisecond}
+	s.fleet.pace = at
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -253,7 +253,7 @@ func TestOrderAfterChanges(t *testing.T) {
 	for range 60 {
 		s.fleet.mu.Lock()
 		for range random.IntN(5) {
-			id := fmt.Sprintf("node-%d", random.IntN(600))
+			id := fmt.Sprintf("node-%s%d", []string{"", "0"}[random.IntN(2)], random.IntN(600))
 			s.fleet.seenLocked(tasks.Presence{
 				Host: id, Online: random.IntN(3) > 0, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{9, 9, 9, byte(random.IntN(3))}), 1), Listener: "l9", Client: "json",
 			}, 0)

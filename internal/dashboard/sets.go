@@ -319,8 +319,8 @@ func (x *sets) Running(n int) running {
 	return r
 }
 
-// Open is how many sets have not ended.
-func (x *sets) Open() int {
+// CountRunning is how many sets have not ended.
+func (x *sets) CountRunning() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return len(x.open)

@@ -54,7 +54,7 @@ func headOf(l tasks.Ledger) head {
 }
 
 // Running reports whether the set has not ended.
-func (h head) Running() bool { return h.Stage != tasks.Closed }
+func (h head) Running() bool { return h.Stage == tasks.Preparing || h.Stage == tasks.Open }
 
 // Total is how many hosts the set has.
 func (h head) Total() int64 { return int64(h.total) }

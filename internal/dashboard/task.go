@@ -143,7 +143,7 @@ func (s *Server) headOfPage(w http.ResponseWriter, r *http.Request) (tasks.Ledge
 	}
 	l, err := s.store.Ledger(r.Context(), n)
 	if errors.Is(err, tasks.ErrNotFound) {
-		s.fail(w, r, http.StatusNotFound, "There is no task set "+string(n)+". Its request may be on its way or rejected, or its time in Redis is over.")
+		s.fail(w, r, http.StatusNotFound, "There is no task set "+string(n)+". Its request may be on its way or rejected, or its time in Redis is over")
 		return tasks.Ledger{}, false
 	}
 	if err != nil {
@@ -285,7 +285,7 @@ func (s *Server) membersPart(r *http.Request, k *look, l tasks.Ledger) (membersP
 		}
 		p.Rows = append(p.Rows, memberRowOf(k, progress[i], l.Commands))
 	}
-	p.Pages = pagingOf(page, membersPage, p.Found, len(found), func(n int) string { return to(p.State, key, n) })
+	p.Pages = pagingOf("members", page, membersPage, p.Found, len(found), func(n int) string { return to(p.State, key, n) })
 	return p, nil
 }
 
@@ -331,7 +331,7 @@ func (s *Server) outputsPart(r *http.Request, k *look, commands []tasks.Command)
 			page = min(page, pagesOf(len(groups), groupsPage))
 			first := (page - 1) * groupsPage
 			shown := groups[first:min(first+groupsPage, len(groups))]
-			p.Pages = pagingOf(page, groupsPage, len(groups), len(shown), func(n int) string { return to(one, n) })
+			p.Pages = pagingOf("outputs", page, groupsPage, len(groups), len(shown), func(n int) string { return to(one, n) })
 			groups = shown
 		} else if len(groups) > groupsShown {
 			groups, cp.More = groups[:groupsShown], to(cp.Index, 1)
@@ -342,7 +342,7 @@ func (s *Server) outputsPart(r *http.Request, k *look, commands []tasks.Command)
 		p.Commands = append(p.Commands, cp)
 	}
 	if !p.One {
-		p.Pages = pagingOf(page, commandsShown, len(commands), len(part), func(n int) string { return to(0, n) })
+		p.Pages = pagingOf("outputs", page, commandsShown, len(commands), len(part), func(n int) string { return to(0, n) })
 	}
 	return p, s.readShown(r.Context(), k.number, p.Commands)
 }

@@ -81,7 +81,7 @@ func (s *Server) hostOutputs(r *http.Request, l tasks.Ledger, progress tasks.Pro
 	slices.Reverse(ids) // in the order in which they ended
 	page := min(pageOf(r.URL.Query()), pagesOf(len(ids), hostPage))
 	part := ids[(page-1)*hostPage : min(page*hostPage, len(ids))]
-	p.Pages = pagingOf(page, hostPage, len(ids), len(part), func(n int) string {
+	p.Pages = pagingOf("members", page, hostPage, len(ids), len(part), func(n int) string {
 		return address(resultsPath(l.Number, progress.Host), "page", pageWord(n))
 	})
 	results, err := s.store.ResultsAt(r.Context(), l.Number, part)

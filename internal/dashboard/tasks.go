@@ -64,7 +64,7 @@ func (s *Server) tasksPage(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"running", "done", "failed", "unreached", "cancelled", "expired"} {
 		p.Filters = append(p.Filters, link{name, to(name, 1), int64(p.Listed.Of[outcomes()[name]]), p.Outcome == name})
 	}
-	p.Pages = pagingOf(page, setsPage, p.Listed.Found, len(p.Listed.Sets), func(n int) string { return to(p.Outcome, n) })
+	p.Pages = pagingOf("sets", page, setsPage, p.Listed.Found, len(p.Listed.Sets), func(n int) string { return to(p.Outcome, n) })
 	p.Rejected.Requests = s.rejected.newest()
 	s.show(w, r, http.StatusOK, "tasks", view{Title: "Tasks", Here: "/tasks", Live: "sets rejected", Data: p})
 }
@@ -107,14 +107,15 @@ func (s *Server) taskRoutes(mux *http.ServeMux) {
 
 // paging says which part of a list a page shows, and where the other parts are.
 type paging struct {
-	From, To, Of int // from 1 on
+	Region       string // of the page, which holds the list
+	From, To, Of int    // from 1 on
 	First        string
 	Prev, Next   string // empty: there is none
 	Last         string
 }
 
-func pagingOf(page, size, of, shown int, to func(int) string) paging {
-	p := paging{From: (page-1)*size + 1, Of: of}
+func pagingOf(region string, page, size, of, shown int, to func(int) string) paging {
+	p := paging{Region: region, From: (page-1)*size + 1, Of: of}
 	if shown == 0 {
 		p.From = 0
 	}

@@ -155,13 +155,15 @@ func (s *system) image(st stage) string {
 		case !strings.HasPrefix(from, "/"):
 			from = filepath.Join(root, from)
 		}
-		content, err := os.ReadFile(from)
-		if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(from, "/etc/ssl/") {
+		if _, err := os.Stat(from); err != nil && strings.HasPrefix(from, "/etc/ssl/") {
 			continue // the compiler's image has it; this machine need not
 		}
-		if err := errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, content, 0o755)); err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			s.t.Fatal(err)
 		}
+		// Not written by this process: what it starts meanwhile would have the file open for
+		// writing for a moment, and such a file can't be run.
+		output(s.t, ".", nil, "cp", from, to)
 	}
 	return dir
 }

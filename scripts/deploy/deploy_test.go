@@ -52,13 +52,3 @@ func need(t *testing.T, programs ...string) {
 		}
 	}
 }
-
-// needVerbs skips a test where the program has not all the verbs yet, and says so.
-func needVerbs(t *testing.T, binary string, verbs ...string) {
-	t.Helper()
-	for _, verb := range verbs {
-		if status, _, _ := run(t, root, nil, binary, "help", verb); status != 0 {
-			t.Skipf("this muster has no verb %s yet", verb)
-		}
-	}
-}

@@ -21,7 +21,7 @@ func TestRelease(t *testing.T) {
 	if os.Getenv("MUSTER_TEST_REDIS") == "embedded" {
 		t.Skip("has nothing to do with Redis, and is tested with the real one")
 	}
-	needVerbs(t, filepath.Join(buildImage(t), "muster"), "completion") // it also compiles the same, once for all
+	buildImage(t) // compiles the same, once for all
 	words := []string{"./scripts/release", "--target", "linux/" + runtime.GOARCH}
 	name := "muster_1.2.3-rc.1_linux_" + runtime.GOARCH
 	files := []string{name + ".tar.gz"}

@@ -135,7 +135,6 @@ func TestUnitsRun(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Open(t)
 	binary := filepath.Join(buildImage(t), "muster")
-	needVerbs(t, binary, append(slices.Clone(services), "health")...)
 	here := fmt.Sprintf("127.%d.%d.2", 64+rand.IntN(128), rand.IntN(256))
 	etc, logs := t.TempDir(), t.TempDir()
 	for _, name := range []string{"muster.json", "agent.json"} {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +19,6 @@ func TestComposeUp(t *testing.T) {
 	redistest.NeedReal(t)
 	need(t, "redis-cli")
 	s := newSystem(t)
-	needVerbs(t, filepath.Join(s.built, "muster"), append(slices.Clone(services), "health")...)
 	for _, name := range []string{"dashboard", "worker", "agent"} {
 		s.up(name, map[string]int{"agent": 3, "worker": 2})
 	}
