@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -167,14 +169,18 @@ func (d *doctor) checksOfPages() (all []check) {
 				_, text := read(err)
 				return fail("%s", text).to("correct the setting")
 			}
-			return lookAtPage(ctx, bind)
+			if s.group == "dashboard" && s.name == "bind" {
+				return lookAtPage(ctx, bind, "/", "muster")
+			}
+			return lookAtPage(ctx, bind, "/healthz", "")
 		}})
 	}
 	return all
 }
 
-// lookAtPage looks at an address for a page: what is muster's says that it is well.
-func lookAtPage(ctx context.Context, bind string) finding {
+// lookAtPage looks at an address for a page: what is muster's answers at path with
+// status 200, and with a text that has a word in it.
+func lookAtPage(ctx context.Context, bind, path, word string) finding {
 	free, err := canListen(bind)
 	switch {
 	case free:
@@ -182,22 +188,33 @@ func lookAtPage(ctx context.Context, bind string) finding {
 	case !taken(err):
 		return warn("nothing can listen on %s: %v", bind, err).to("choose another address in the settings")
 	}
+	if err := getPage(ctx, "http://"+dialable(bind)+path, word); err != nil {
+		return warn("%s is taken, and does not say that it is well: %v", bind, err).to("%s shows who has it", whoHas("tcp", bind))
+	}
+	return fine("%s answers, and is well", bind)
+}
+
+func getPage(ctx context.Context, url, word string) error {
 	ctx, cancel := context.WithTimeout(ctx, knock)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(bind)+"/healthz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return warn("%s: %v", bind, err).to("correct the setting")
+		return err
 	}
 	answer, err := http.DefaultClient.Do(request)
-	if err == nil {
-		answer.Body.Close()
-		if answer.StatusCode == http.StatusOK {
-			return fine("%s answers, and is well", bind)
-		}
-		err = fmt.Errorf("it answers with status %d", answer.StatusCode)
+	if err != nil {
+		return err
 	}
-	return warn("%s is taken, and does not say that it is well: %v", bind, err).
-		to("%s shows who has it", whoHas("tcp", bind))
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers with status %d", answer.StatusCode)
+	}
+	const begins = 64 << 10
+	text, err := io.ReadAll(io.LimitReader(answer.Body, begins))
+	if err == nil && !bytes.Contains(text, []byte(word)) {
+		return errors.New("it is a page of something else")
+	}
+	return err
 }
 
 // lookAtOpenFiles compares the limit of this user with the fleet: a listener has a file

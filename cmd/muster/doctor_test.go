@@ -191,19 +191,22 @@ func TestHowAHostWasReached(t *testing.T) {
 func TestAddressOfAPage(t *testing.T) {
 	t.Parallel()
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/healthz" {
+		if r.URL.Path != "/healthz" && r.URL.Path != "/" {
 			http.NotFound(w, r)
 		}
+		fmt.Fprint(w, "<title>hosts - muster</title>")
 	}))
 	defer page.Close()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
 	ctx := context.Background()
 	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
-	expect(t, "a page", lookAtPage(ctx, bind(page)), "ok: 127.0.0.1:...answers, and is well")
-	expect(t, "something else", lookAtPage(ctx, bind(other)), "warning: ...is taken, and does not say that it is well: it answers with status 404...-> ss -ltnp")
-	expect(t, "free", lookAtPage(ctx, freePort), "ok: 127.0.0.1:0 is free")
-	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1"), "warning: nothing can listen on 192.0.2.1:1...-> choose")
+	expect(t, "a page", lookAtPage(ctx, bind(page), "/healthz", ""), "ok: 127.0.0.1:...answers, and is well")
+	expect(t, "the dashboard", lookAtPage(ctx, bind(page), "/", "muster"), "ok: 127.0.0.1:...answers, and is well")
+	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...-> ss -ltnp")
+	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: it answers with status 404...-> ss -ltnp")
+	expect(t, "free", lookAtPage(ctx, freePort, "/", ""), "ok: 127.0.0.1:0 is free")
+	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1", "/", ""), "warning: nothing can listen on 192.0.2.1:1...-> choose")
 	for bind, want := range map[string]string{
 		"0.0.0.0:1": "127.0.0.1:1", ":1": "127.0.0.1:1", "[::]:1": "[::1]:1", "127.0.0.1:1": "127.0.0.1:1", "web:1": "web:1",
 	} {

@@ -267,13 +267,13 @@ func unknownSetting(group, name string) error {
 			names = append(names, s.name)
 		}
 	}
-	if near := nearest(name, names); near != "" {
-		return wrongf("%w, is %s.%s meant?", text, group, near)
-	}
 	for _, s := range settings() {
 		if s.name == name && name != "" {
 			return wrongf("%w, is %s meant?", text, s.path())
 		}
+	}
+	if near := nearest(name, names); near != "" {
+		return wrongf("%w, is %s.%s meant?", text, group, near)
 	}
 	return wrongf("%w; those of %s are %s", text, group, strings.Join(names, ", "))
 }
