@@ -38,7 +38,7 @@ func Path() (string, error) {
 }
 
 // patience is how long one step may take on a loaded machine.
-const patience = 40 * time.Second
+const patience = 90 * time.Second
 
 // Browser is a running Chromium.
 type Browser struct {

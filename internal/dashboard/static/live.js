@@ -5,6 +5,7 @@
   const main = document.getElementById("main");
   const link = document.getElementById("link");
   const calm = 1000; // ms between two questions for the same region
+  const patience = 20000; // ms for an answer
   const deaf = 40000; // ms without a word from the server: a still comes every 15 s
   const asked = new Map(); // region -> {at, timer, again, running}
   let source = null;
@@ -100,12 +101,15 @@
       state.at = Date.now();
       const from = location.href;
       try {
-        const answer = await fetch(from, { headers: region ? { "Muster-Region": region } : {} });
+        const answer = await fetch(from, { headers: region ? { "Muster-Region": region } : {}, signal: AbortSignal.timeout(patience) });
         const html = await answer.text();
         if (from !== location.href) state.again = true; // the reader has turned the page meanwhile
         else if (region && answer.ok) swap(region, html);
         else if (!region) fillAll(html);
-      } catch { /* the live connection notices, and asks for all when it is back */ }
+      } catch { // without a live connection all is asked for when it is back
+        state.again = state.again || (source && source.readyState === EventSource.OPEN);
+        state.at = Date.now();
+      }
       state.running = false;
       if (state.again) { state.again = false; ask(region); }
     }, wait);
