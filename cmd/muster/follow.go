@@ -11,6 +11,10 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
+// noWorkerAfter is how long a request may lie before it is said that nobody takes it. A
+// worker takes one within milliseconds.
+const noWorkerAfter = 3 * time.Second
+
 const ledgerPoll = 100 * time.Millisecond // how often the ledger of a dispatch is read
 
 // follower learns what becomes of one request: from the events, and from the ledger
@@ -26,6 +30,7 @@ type follower struct {
 	accepted bool // a worker has taken the request
 	sent     bool // the task number is on its way
 	away     bool // Redis does not answer
+	ignored  bool // it was said that no worker takes it
 }
 
 // submit asks for a dispatch of r, which is then followed.
@@ -53,7 +58,11 @@ func (f *follower) left(why, look string) error {
 // untilSent returns the ledger once the task number is on its way. The error says
 // that the request was rejected or the set is gone, or it is ctx's.
 func (f *follower) untilSent(ctx context.Context) (tasks.Ledger, error) {
-	for ctx.Err() == nil {
+	for start := time.Now(); ctx.Err() == nil; {
+		if !f.accepted && !f.away && !f.ignored && time.Since(start) > noWorkerAfter {
+			f.ignored = true
+			f.log.WithField("request", f.request).Warn("no worker has taken the request yet: muster worker starts one, muster doctor looks for what is wrong")
+		}
 		page, err := tasks.Events(ctx, f.rdb, f.after, eventsPage, ledgerPoll)
 		if !f.answered(ctx, err) {
 			continue
