@@ -12,12 +12,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"time"
 
 	"github.com/musterhq/muster/internal/browser"
+	"github.com/musterhq/muster/internal/faults"
 )
 
 func main() {
@@ -67,6 +69,17 @@ func run(ctx context.Context, into string) error {
 	if s != nil {
 		defer s.close()
 	}
+	if err != nil {
+		return err
+	}
+	err = faults.Wait(ctx, time.Minute, "the page is there", func() bool {
+		answer, err := http.Get(s.page + "/readyz")
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
 	if err != nil {
 		return err
 	}

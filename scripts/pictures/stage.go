@@ -60,40 +60,54 @@ func (s *stage) close() {
 	}
 }
 
-// past invents the hours before: a lab that is switched on and off again, and the rest of
-// the fleet that comes bit by bit.
+// past invents the hours before: the fleet that is there since then, but for a lab that is
+// switched on, off, and on again.
 func (s *stage) past(ctx context.Context) error {
 	start := time.Now().Add(-6 * time.Hour)
 	_, err := s.db.Pipelined(ctx, func(p redis.Pipeliner) error {
 		n := 0
-		event := func(after time.Duration, kind, host string) {
+		event := func(minutes int, kind, host string) {
 			n++
 			p.XAdd(ctx, &redis.XAddArgs{
-				Stream: "{muster}:events", ID: fmt.Sprintf("%d-%d", start.Add(after).UnixMilli(), n),
-				Values: []string{"type", "host." + kind, "host", host, "listener", "l0"},
+				Stream: "{muster}:events", ID: fmt.Sprintf("%d-%d", start.Add(time.Duration(minutes)*time.Minute).UnixMilli(), n),
+				Values: []string{"type", "host." + kind, "host", host, "listener", "l1"},
 			})
 		}
-		for i := range 8 {
-			event(time.Duration(i)*time.Minute, "online", fmt.Sprintf("old-%d", i))
+		servers, lab, kiosks := hosts()[:8], hosts()[8:12], hosts()[12:]
+		for i, id := range servers {
+			event(1+i/3, "online", id)
 		}
-		for i := range 4 {
-			event(70*time.Minute+time.Duration(i)*4*time.Minute, "online", fmt.Sprintf("lab-%02d", i+1))
+		for i, id := range lab {
+			event(70+3*i, "online", id)
 		}
-		for i := range 4 {
-			event(190*time.Minute+time.Duration(i)*time.Minute, "offline", fmt.Sprintf("lab-%02d", i+1))
+		for i, id := range lab {
+			event(190+i, "offline", id)
 		}
-		for i := range 3 {
-			event(260*time.Minute+time.Duration(i)*15*time.Minute, "online", fmt.Sprintf("new-%d", i))
+		for i, id := range kiosks {
+			event(240+25*i, "online", id)
 		}
-		for i := range 8 { // they are there again in a moment, under the names of today
-			event(355*time.Minute+time.Duration(i)*time.Second, "offline", fmt.Sprintf("old-%d", i))
-		}
-		for i := range 3 {
-			event(356*time.Minute+time.Duration(i)*time.Second, "offline", fmt.Sprintf("new-%d", i))
+		for i, id := range lab {
+			event(300+4*i, "online", id)
 		}
 		return nil
 	})
 	return err
+}
+
+// forget has the coming of the hosts not told of: they are said to have come before.
+func (s *stage) forget(ctx context.Context) error {
+	events, err := s.db.XRange(ctx, "{muster}:events", fmt.Sprint(time.Now().Add(-30*time.Minute).UnixMilli()), "+").Result()
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if e.Values["type"] == "host.online" {
+			if err := s.db.XDel(ctx, "{muster}:events", e.ID).Err(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // start starts a process of muster.
@@ -118,9 +132,7 @@ func (s *stage) play(ctx context.Context) error {
 	}
 	s.page = "http://" + page
 	at := []string{"--redis", s.redis.URL()}
-	for _, args := range [][]string{
-		{"listener", "--id", "l1", "--bind", door}, {"worker", "--retry-after", "500ms"}, {"dashboard", "--bind", page},
-	} {
+	for _, args := range [][]string{{"listener", "--id", "l1", "--bind", door}, {"worker", "--retry-after", "500ms"}} {
 		if err := s.start(args[0], nil, append(args, at...)...); err != nil {
 			return err
 		}
@@ -141,7 +153,13 @@ func (s *stage) play(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.gathered(ctx, len(all))
+	if err := s.gathered(ctx, len(all)); err != nil {
+		return err
+	}
+	if err := s.forget(ctx); err != nil {
+		return err
+	}
+	return s.start("dashboard", nil, append([]string{"dashboard", "--bind", page}, at...)...)
 }
 
 func (s *stage) gathered(ctx context.Context, n int) error {
