@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -115,26 +114,12 @@ func workersOf(idle []time.Duration) finding {
 
 // lookAtRequests looks at the stream: an entry leaves it once it is a job.
 func (d *doctor) lookAtRequests(ctx context.Context) finding {
-	n, err := d.rdb.XLen(ctx, tasks.KeyRequests).Result()
+	n, age, err := tasks.RequestsWaiting(ctx, d.rdb)
 	if err != nil {
 		return failed(err)
 	}
 	if n == 0 {
 		return fine("none waits for a worker")
-	}
-	oldest, err := d.rdb.XRangeN(ctx, tasks.KeyRequests, "-", "+", 1).Result()
-	if err != nil {
-		return failed(err)
-	}
-	now, err := d.rdb.Time(ctx).Result()
-	if err != nil {
-		return failed(err)
-	}
-	var age time.Duration
-	if len(oldest) > 0 {
-		if ms, err := strconv.ParseInt(oldest[0].ID[:strings.IndexByte(oldest[0].ID, '-')], 10, 64); err == nil {
-			age = now.Sub(time.UnixMilli(ms))
-		}
 	}
 	text := fmt.Sprintf("%s in the stream, the oldest for %v", plural(n, "request"), short(age))
 	switch {
