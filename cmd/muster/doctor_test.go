@@ -135,17 +135,19 @@ func TestWorkersAndJobs(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		queue asynq.QueueInfo
-		want  string
+		queue  asynq.QueueInfo
+		recent int64
+		want   string
 	}{
-		{asynq.QueueInfo{}, "ok: 0 pending, 0 active"},
-		{asynq.QueueInfo{Pending: 3, Active: 2, Latency: 9 * time.Second}, "ok: 3 pending, 2 active"},
-		{asynq.QueueInfo{Pending: 3, Latency: 90 * time.Second}, "warning: 3 pending, 0 active, the oldest pending for 1m30s...-> workers do not keep up"},
-		{asynq.QueueInfo{Retry: 1}, "ok: 0 pending, 0 active, 1 to be tried again"},
-		{asynq.QueueInfo{Archived: 7}, "warning: 0 pending, 0 active, 7 archived...-> muster events"},
-		{asynq.QueueInfo{Paused: true, Pending: 1}, "failure: the job queue is paused: 1 pending...-> let it go on"},
+		{asynq.QueueInfo{}, 0, "ok: 0 pending, 0 active"},
+		{asynq.QueueInfo{Pending: 3, Active: 2, Latency: 9 * time.Second}, 0, "ok: 3 pending, 2 active"},
+		{asynq.QueueInfo{Pending: 3, Latency: 90 * time.Second}, 0, "warning: 3 pending, 0 active, the oldest pending for 1m30s...-> workers do not keep up"},
+		{asynq.QueueInfo{Retry: 1}, 0, "ok: 0 pending, 0 active, 1 to be tried again"},
+		{asynq.QueueInfo{Archived: 7}, 0, "ok: 0 pending, 0 active, 7 archived"},
+		{asynq.QueueInfo{Archived: 7}, 2, "warning: 0 pending, 0 active, 7 archived: 2 requests rejected or given up within a day...-> muster events"},
+		{asynq.QueueInfo{Paused: true, Pending: 1}, 0, "failure: the job queue is paused: 1 pending...-> let it go on"},
 	} {
-		expect(t, fmt.Sprintf("%+v", c.queue), jobsOf(&c.queue), c.want)
+		expect(t, fmt.Sprintf("%+v", c.queue), jobsOf(&c.queue, c.recent), c.want)
 	}
 }
 
