@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -162,24 +163,25 @@ func TestHowAHostWasReached(t *testing.T) {
 	}{
 		{agent, "- sent done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 3ms"},
 		{agent, "acknowledged acknowledged working done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 1ms"},
-		{agent, "sent sent/2:1700 done/2:1700", "warning: UDP does not reach it at 10.0.0.7:6655, the TCP connection does: it answered when told the second time, after 3ms -> open UDP port 6655"},
-		{agent, "sent/3:1 done/4:1", "warning: ...when told the 4th time"},
-		{agent, "done done/2:1700", "ok: UDP reaches it"}, // a count that is behind the answer
+		{agent, "sent sent/2 done/2", "warning: UDP does not reach it at 10.0.0.7:6655, the TCP connection does: it answered when told the second time, after 3ms -> open UDP port 6655"},
+		{agent, "sent/3 done/4", "warning: ...when told the 4th time"},
+		{agent, "done done/2", "ok: UDP reaches it"}, // a count that is behind the answer
 		{agent, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655...muster status AC1...(4)"},
-		{agent, "sent sent/3:1700", "failure: no answer within 10s, told 3 times by UDP...(4)"},
-		{agent, "sent unanswered/5:1", "failure: no answer within 10s, told 5 times...(4)"},
+		{agent, "sent sent/3", "failure: no answer within 10s, told 3 times by UDP...(4)"},
+		{agent, "sent unanswered/5", "failure: no answer within 10s, told 5 times...(4)"},
 		{agent, "sent missing", "failure: UDP reaches it at 10.0.0.7:6655, and it does not find...-> its --redis...(4)"},
 		{agent, "offline", "failure: it has just gone offline...(4)"},
 		{agent, "-", "failure: no worker has taken the request within 10s"},
 		{agent, "received failed", "warning: UDP reaches it at 10.0.0.7:6655, it answered after 1ms, and exit 0 has failed there -> muster results AC1 --host web-1"},
 		{old, "sent received done", "ok: UDP reaches it at 10.0.0.7:6655, its report came after 2ms (an old client)"},
 		{old, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655: an old client, which answers by its report only -> open UDP port 6655...(4)"},
-		{old, "sent/2:1 done/2:1", "warning: it answered when told the second time...-> see what is lost"},
+		{old, "sent/2 done/2", "warning: it answered when told the second time...-> see what is lost"},
 	} {
 		h := reached{Presence: tasks.Presence{Host: "web-1", Online: true, Addr: netip.MustParseAddrPort("10.0.0.7:6655"), Client: c.client}, sends: 1}
 		for i, read := range strings.Fields(c.reads) {
 			state, counted, _ := strings.Cut(strings.TrimPrefix(read, "-"), "/")
-			h.note(tasks.State(state), counted, time.Duration(i+1)*time.Millisecond)
+			sends, _ := strconv.Atoi(counted)
+			h.note(tasks.State(state), sends, time.Duration(i+1)*time.Millisecond)
 		}
 		f := h.finding("AC1", 10*time.Second)
 		expect(t, c.reads, f, c.want)
@@ -201,18 +203,27 @@ func TestAddressOfAPage(t *testing.T) {
 	defer page.Close()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
+	moved := httptest.NewServer(http.RedirectHandler(page.URL+"/healthz", http.StatusFound))
+	defer moved.Close()
+	unwell := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, "worker: no requests are taken\nredis does not answer\n")
+	}))
+	defer unwell.Close()
 	ctx := context.Background()
 	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	expect(t, "a page", lookAtPage(ctx, bind(page), "/healthz", ""), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "the dashboard", lookAtPage(ctx, bind(page), "/", "muster"), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...-> ss -ltnp")
-	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: it answers with status 404...-> ss -ltnp")
+	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...-> ss -ltnp")
+	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...-> ss -ltnp")
+	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...-> ss -ltnp")
 	expect(t, "free", lookAtPage(ctx, freePort, "/", ""), "ok: 127.0.0.1:0 is free")
 	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1", "/", ""), "warning: nothing can listen on 192.0.2.1:1...-> choose")
 	for bind, want := range map[string]string{
 		"0.0.0.0:1": "127.0.0.1:1", ":1": "127.0.0.1:1", "[::]:1": "[::1]:1", "127.0.0.1:1": "127.0.0.1:1", "web:1": "web:1",
 	} {
-		if got := dialable(bind); got != want {
+		if got := nearby(bind); got != want {
 			t.Errorf("%s is dialled as %s, want %s", bind, got, want)
 		}
 	}
