@@ -344,17 +344,35 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
+// rejection waits until a request was rejected and returns the reason.
+func (s *site) rejection() (reason string) {
+	s.Helper()
+	err := faults.Wait(s.Context(), time.Minute, "a rejected request", func() bool {
+		for _, e := range s.DB.XRange(s.Context(), "{muster}:events", "-", "+").Val() {
+			if e.Values["type"] == "request.rejected" {
+				reason, _ = e.Values["reason"].(string)
+			}
+		}
+		return reason != ""
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return reason
+}
+
 // TestQueues sees the job queue, and a job that was archived with its reason.
 func TestQueues(t *testing.T) {
 	s := newSite(t, faults.Config{Listeners: 1, Workers: 1, Agents: 1})
 	s.dispatch("AC131", s.Hosts(), "echo a job that was done")
 	s.ended("AC131")
 	s.add("commands", `{"echo": 1}`, "hosts", `[]`)
+	reason := s.rejection()
 	page := s.open(browser.Desktop, "/queues/")
 	page.until(`document.body.innerText.includes("dispatch")`)
 	page.until(`document.querySelector('a[href*="/queues/dispatch"]') !== null`)
 	archived := s.open(browser.Desktop, "/queues/queues/dispatch?status=archived")
-	archived.until(`document.body.innerText.includes("hosts")`)
+	archived.until(fmt.Sprintf(`document.body.innerText.includes(%q)`, reason))
 	archived.until(`document.body.innerText.includes("muster:dispatch")`)
 	for _, path := range []string{"/queues/api/queues/dispatch:pause", "/queues/api/queues/dispatch/archived_tasks:delete_all", "/", "/tasks", "/live"} {
 		answer, err := http.Post(s.Page+path, "application/json", nil)

@@ -28,9 +28,9 @@ func (s *Server) Healthy() error {
 func (s *Server) Ready(context.Context) error {
 	switch away := s.contact.away(); {
 	case away != nil && away.Since.IsZero():
-		return errors.New("dashboard: Redis has not answered yet")
+		return errors.New("dashboard: redis has not answered yet")
 	case away != nil:
-		return fmt.Errorf("dashboard: Redis has not answered for %s", time.Since(away.Since).Round(time.Second))
+		return fmt.Errorf("dashboard: redis has not answered for %s", time.Since(away.Since).Round(time.Second))
 	case !s.fleet.known():
 		return errors.New("dashboard: the roll has not been read yet")
 	}
