@@ -15,6 +15,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -239,6 +240,40 @@ func TestDoctorMisused(t *testing.T) {
 		code := run(context.Background(), append([]string{"muster", "doctor"}, strings.Fields(args)...), nil, &out, &errs, nil)
 		if code != 2 || out.Len() > 0 || !regexp.MustCompile("^muster: "+regexp.QuoteMeta(want)+".*\n$").Match(errs.Bytes()) {
 			t.Errorf("%s: status %d, %q, %q", args, code, &out, &errs)
+		}
+	}
+}
+
+// Nothing that is printed or logged has a password in it, whatever the URL is like and
+// whatever becomes of it. A Redis without a password takes any for the user default.
+func TestDoctorSaysNoPassword(t *testing.T) {
+	t.Parallel()
+	s := redistest.Open(t)
+	for _, url := range []string{
+		"redis://default:hidden@" + s.Addr + "/0",
+		"redis://who:hidden@" + s.Addr + "/0",
+		"redis-cluster://default:hidden@" + s.Addr,
+		"redis-sentinel://default:hidden@" + s.Addr + "/0?master_name=m&sentinel_username=u&sentinel_password=hidden",
+		"rediss://:hidden@127.0.0.1:1/0",
+		"redis://:hidden@127.0.0.1:1/0?nonsense=hidden",
+		"redis://:hi@hidden@127.0.0.1:1",
+		"redis://:hi/hidden@127.0.0.1:1",
+		"redis://:12/hidden@127.0.0.1:1",
+		"redis://:hidden%zz@127.0.0.1:1",
+		"redis://hidden:127.0.0.1:1",
+		"redis://u:hidden@127.0.0.1:1/hidden",
+		"unix://:hidden@/nowhere/sock?db=1",
+		"unix://:12/hidden@/nowhere/sock",
+		"unix://:hi@12/hidden@/nowhere/sock",
+		"hidden",
+		"u:hidden@127.0.0.1:1",
+	} {
+		for _, more := range []string{"--json", "--log-level=debug"} {
+			var out, errs bytes.Buffer
+			code := run(context.Background(), []string{"muster", "doctor", "--host", "a", "--redis", url, more}, nil, &out, &errs, nil)
+			if code == 0 || strings.Contains(out.String()+errs.String(), "hidden") {
+				t.Errorf("%s %s: status %d\n%s%s", url, more, code, &out, &errs)
+			}
 		}
 	}
 }

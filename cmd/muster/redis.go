@@ -178,7 +178,10 @@ func splitHosts(text string) (*url.URL, error) {
 		end = len(rest)
 	}
 	place, tail := rest[:end], rest[end:]
-	if strings.Contains(tail, "@") && head != "unix" { // a part of the password, it may not be repeated
+	socket := head == "unix" && (place == "" || strings.HasSuffix(place, "@"))
+	// In the path of a socket an @ is one; else it is a part of the password, which may not
+	// be repeated.
+	if strings.Contains(tail, "@") && !socket {
 		return nil, misuse("malformed URL: in a user or password write @ / ? # as %%40 %%2F %%3F %%23")
 	}
 	login := ""
