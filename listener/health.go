@@ -3,8 +3,6 @@ package listener
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,10 +35,7 @@ func (s *Server) Healthy() error {
 	if services == nil {
 		return errors.New("listener: does not run")
 	}
-	if down := services.Down(); len(down) > 0 {
-		return fmt.Errorf("listener: does not run: %s", strings.Join(down, ", "))
-	}
-	return nil
+	return services.Healthy("listener")
 }
 
 // Ready returns nil if hosts can connect and count as online: connections are accepted,

@@ -89,17 +89,34 @@ func (e *Enumerator) hosts(ctx context.Context, view *View, c *Census) error {
 	return err
 }
 
-func (e *Enumerator) requests(ctx context.Context, view *View, c *Census) error {
-	reply, err := runScript(ctx, e.rdb, requestsScript, []string{KeyRequests}, nil)
-	if err != nil {
-		return err
+func (e *Enumerator) requests(ctx context.Context, view *View, c *Census) (err error) {
+	c.Requests, c.Oldest, err = requestsAt(ctx, e.rdb, view.Now())
+	return err
+}
+
+// RequestsWaiting is how many requests in the stream are no job yet, and the age of the
+// oldest by Redis's clock, 0 if there is none. No request is read: one may have 20 MiB.
+func RequestsWaiting(ctx context.Context, rdb redis.UniversalClient) (n int64, oldest time.Duration, err error) {
+	now, err := rdb.Time(ctx).Result()
+	if err == nil {
+		n, oldest, err = requestsAt(ctx, rdb, now)
 	}
-	c.Requests = integer(reply, 0)
+	if err != nil {
+		return 0, 0, fmt.Errorf("requests that wait: %w", err)
+	}
+	return n, oldest, nil
+}
+
+func requestsAt(ctx context.Context, rdb redis.UniversalClient, now time.Time) (n int64, oldest time.Duration, err error) {
+	reply, err := runScript(ctx, rdb, requestsScript, []string{KeyRequests}, nil)
+	if err != nil {
+		return 0, 0, err
+	}
 	ms, _, _ := strings.Cut(text(reply, 1), "-")
 	if made := unixMilli(ms); !made.IsZero() {
-		c.Oldest = max(0, view.Now().Sub(made))
+		oldest = max(0, now.Sub(made))
 	}
-	return nil
+	return integer(reply, 0), oldest, nil
 }
 
 // sets looks at the sets that may be open.

@@ -116,6 +116,18 @@ func TestCensusOfHostsAndRequests(t *testing.T) {
 	if c.Hosts != 2 || c.Listeners != 1 || c.Requests != 2 || c.Oldest < time.Hour || c.Oldest > 2*time.Hour {
 		t.Fatalf("%+v", c)
 	}
+	n, oldest, err := tasks.RequestsWaiting(ctx, f.rdb)
+	if err != nil || n != 2 || oldest < time.Hour || oldest > 2*time.Hour {
+		t.Fatalf("%d wait, the oldest for %v, %v", n, oldest, err)
+	}
+	f.must(f.rdb.Del(ctx, tasks.KeyRequests).Err())
+	if n, oldest, err := tasks.RequestsWaiting(ctx, f.rdb); n != 0 || oldest != 0 || err != nil {
+		t.Fatalf("of none: %d wait, the oldest for %v, %v", n, oldest, err)
+	}
+	f.must(f.rdb.Set(ctx, tasks.KeyRequests, "text", 0).Err())
+	if _, _, err := tasks.RequestsWaiting(ctx, f.rdb); err == nil {
+		t.Fatal("what is no stream is read")
+	}
 }
 
 // So many sets that not all are looked at are said to be so many.

@@ -94,7 +94,7 @@ type Progress struct {
 }
 
 // Progress tells how far hosts of a set are, in their order, in one round trip: some
-// hundreds at most.
+// hundreds at most. The Sends are read before the State, never after an answer in it.
 func (s *Store) Progress(ctx context.Context, n Number, hosts []string) ([]Progress, error) {
 	if len(hosts) == 0 {
 		return nil, nil
@@ -102,9 +102,11 @@ func (s *Store) Progress(ctx context.Context, n Number, hosts []string) ([]Progr
 	var states, working, sends *redis.SliceCmd
 	ended := make([]*redis.IntCmd, len(hosts))
 	err := s.pipelined(ctx, func(p redis.Pipeliner) {
+		// The sends first: one that is counted between the two would seem to be before an
+		// answer that it was behind.
+		sends = p.HMGet(ctx, KeySends(n), hosts...)
 		states = p.HMGet(ctx, KeyHosts(n), hosts...)
 		working = p.HMGet(ctx, KeyWorking(n), hosts...)
-		sends = p.HMGet(ctx, KeySends(n), hosts...)
 		for i, h := range hosts {
 			ended[i] = p.LLen(ctx, KeyCompleteOf(n, h))
 		}

@@ -1,10 +1,13 @@
 package tasks_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/tasks"
 )
@@ -74,6 +77,41 @@ func TestProgress(t *testing.T) {
 	commands, err := f.store.Commands(f.Context(), n)
 	if err != nil || !slices.Equal(commands, []tasks.Command{{Line: "a", Priority: 3}, {Line: "b", Priority: 2}, {Line: "c", Priority: 1}}) {
 		t.Errorf("commands %v, %v", commands, err)
+	}
+}
+
+// A send that is counted while the progress is read is not taken for one before the answer.
+func TestProgressReadsSendsFirst(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	rdb := redis.NewClient(&redis.Options{Addr: f.srv.Addr, DisableIdentity: true})
+	t.Cleanup(func() { rdb.Close() })
+	order := &keysRead{}
+	rdb.AddHook(order)
+	_, err := tasks.NewStore(rdb, tasks.StoreConfig{}).Progress(t.Context(), "AC1", []string{"web-1"})
+	f.must(err)
+	sends, states := slices.Index(order.keys, tasks.KeySends("AC1")), slices.Index(order.keys, tasks.KeyHosts("AC1"))
+	if sends < 0 || states < sends {
+		t.Fatalf("read in the order %q", order.keys)
+	}
+}
+
+// keysRead are the keys of pipelined commands, in their order.
+type keysRead struct {
+	roundTrips
+	keys []string
+}
+
+func (k *keysRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (k *keysRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, c := range cmds {
+			if args := c.Args(); len(args) > 1 {
+				k.keys = append(k.keys, fmt.Sprint(args[1]))
+			}
+		}
+		return next(ctx, cmds)
 	}
 }
 

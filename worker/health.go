@@ -3,8 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/musterhq/muster/internal/supervise"
@@ -27,10 +25,7 @@ func (w *Worker) Healthy() error {
 	if c == nil {
 		return errNotRunning
 	}
-	if down := c.services.Down(); len(down) > 0 {
-		return fmt.Errorf("worker: does not run: %s", strings.Join(down, ", "))
-	}
-	return nil
+	return c.services.Healthy("worker")
 }
 
 // Ready returns nil if requests are taken and carried out. Otherwise it is an error, with

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,26 +16,15 @@ import (
 const mostOffered = 200
 
 // ask has find work on the Redis that is meant: the one of the line, else the one of the
-// settings in force. What it has not found when ctx ends is not offered.
-func (a *app) ask(ctx context.Context, p partial, find func(rdb redis.UniversalClient) []candidate) []candidate {
+// settings in force. The client heeds the context of each command.
+func (a *app) ask(p partial, find func(rdb redis.UniversalClient) []candidate) []candidate {
 	connect, err := a.redisOf(p)
 	if err != nil {
 		return nil
 	}
-	// A Redis that is silent is read from for longer than ctx lasts, so the search is
-	// left behind then; the process ends, too.
-	found := make(chan []candidate, 1)
-	go func() {
-		rdb := connect(once)
-		defer rdb.Close()
-		found <- find(rdb)
-	}()
-	select {
-	case all := <-found:
-		return all
-	case <-ctx.Done():
-		return nil
-	}
+	rdb := connect(brief)
+	defer rdb.Close()
+	return find(rdb)
 }
 
 // redisOf finds which Redis a line means.
@@ -64,7 +52,7 @@ func (a *app) redisOf(p partial) (dial, error) {
 // offerHosts offers hosts that are not given yet: those of a set where the line names one,
 // else those online. What is no host id is never offered.
 func (a *app) offerHosts(ctx context.Context, p partial, typed string, given []string) []candidate {
-	return a.ask(ctx, p, func(rdb redis.UniversalClient) []candidate {
+	return a.ask(p, func(rdb redis.UniversalClient) []candidate {
 		var names []string
 		if p.verb.Name == "results" && len(p.words) == 1 {
 			names = hostsOfSet(ctx, rdb, p.words[0], typed)
@@ -107,14 +95,14 @@ func spread(names []string, most int) []string {
 // setHead is what is offered of a set.
 type setHead struct {
 	number  string
-	created int64
+	created time.Time
 	about   string
 }
 
 // offerNumbers offers task numbers, the newest first; with open only of sets that have not
 // ended. What is no task number is never offered.
 func (a *app) offerNumbers(ctx context.Context, p partial, open bool) []candidate {
-	return a.ask(ctx, p, func(rdb redis.UniversalClient) (all []candidate) {
+	return a.ask(p, func(rdb redis.UniversalClient) (all []candidate) {
 		const page, mostPages = 1000, 20
 		var heads []setHead
 		for i := int64(0); i < mostPages && len(heads) < mostOffered; i++ {
@@ -123,13 +111,15 @@ func (a *app) offerNumbers(ctx context.Context, p partial, open bool) []candidat
 			if err != nil || len(members) == 0 {
 				break
 			}
-			members = slices.DeleteFunc(members, func(m string) bool {
-				_, err := tasks.ParseNumber(m)
-				return err != nil || !strings.HasPrefix(m, p.current)
-			})
-			heads = append(heads, headsOf(ctx, rdb, members, open, mostOffered-len(heads))...)
+			var numbers []tasks.Number
+			for _, m := range members {
+				if n, err := tasks.ParseNumber(m); err == nil && strings.HasPrefix(m, p.current) {
+					numbers = append(numbers, n)
+				}
+			}
+			heads = append(heads, headsOf(ctx, rdb, numbers, open, mostOffered-len(heads))...)
 		}
-		slices.SortStableFunc(heads, func(a, b setHead) int { return cmp.Compare(b.created, a.created) })
+		slices.SortStableFunc(heads, func(a, b setHead) int { return b.created.Compare(a.created) })
 		for _, h := range heads {
 			all = append(all, candidate{h.number, h.about})
 		}
@@ -138,32 +128,23 @@ func (a *app) offerNumbers(ctx context.Context, p partial, open bool) []candidat
 }
 
 // headsOf reads the heads of sets, of at most so many.
-func headsOf(ctx context.Context, rdb redis.UniversalClient, numbers []string, open bool, most int) (heads []setHead) {
+func headsOf(ctx context.Context, rdb redis.UniversalClient, numbers []tasks.Number, open bool, most int) (heads []setHead) {
+	store := tasks.NewStore(rdb, tasks.StoreConfig{})
 	for part := range slices.Chunk(numbers, mostOffered) {
-		cmds := make([]*redis.SliceCmd, len(part))
-		_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, n := range part {
-				cmds[i] = pipe.HMGet(ctx, tasks.KeyMeta(tasks.Number(n)), "state", "total", "created_ms")
-			}
-			return nil
-		})
+		ledgers, err := store.Ledgers(ctx, part)
 		if err != nil {
 			return heads
 		}
-		for i, n := range part {
-			stage, _ := cmds[i].Val()[0].(string)
-			total, _ := cmds[i].Val()[1].(string)
-			created, _ := cmds[i].Val()[2].(string)
+		for _, l := range ledgers {
 			switch {
 			case len(heads) == most:
 				return heads
-			case stage == "", open && stage == string(tasks.Closed):
+			case l.Stage == "", open && l.Stage == tasks.Closed:
 				continue
 			}
-			h := setHead{number: n, about: stage}
-			h.created, _ = strconv.ParseInt(created, 10, 64)
-			if hosts, err := strconv.ParseInt(total, 10, 64); err == nil {
-				h.about += ", " + plural(hosts, "host")
+			h := setHead{string(l.Number), l.Created, string(l.Stage)}
+			if l.Total > 0 {
+				h.about += ", " + plural(l.Total, "host")
 			}
 			heads = append(heads, h)
 		}

@@ -171,11 +171,19 @@ func TestCompletionDoesNotWaitForRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	url := "redis://" + ln.Addr().String() + "/0?read_timeout=-1"
-	for _, verb := range []string{"hosts", "cancel"} {
-		if _, lines := completed(t, "fish", verb, "--redis", url, ""); len(lines) > 0 {
-			t.Errorf("%s: %q", verb, lines)
+	t.Cleanup(func() { ln.Close() })
+	addr := ln.Addr().String()
+	for _, url := range []string{
+		"redis://" + addr + "/0?read_timeout=-1", "rediss://" + addr + "/0?read_timeout=-1",
+		"redis-sentinel://" + addr + "/0?master_name=m&read_timeout=-1", "redis-cluster://" + addr + "?read_timeout=-1",
+	} {
+		for _, verb := range []string{"hosts", "cancel"} {
+			t.Run(verb, func(t *testing.T) {
+				t.Parallel()
+				if _, lines := completed(t, "fish", verb, "--redis", url, ""); len(lines) > 0 {
+					t.Errorf("%s: %q", url, lines)
+				}
+			})
 		}
 	}
 }

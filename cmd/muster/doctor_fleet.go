@@ -20,6 +20,9 @@ const (
 	workerSilence = 10 * time.Second
 	// slowIntake is how old the oldest request that waits may be.
 	slowIntake = 10 * time.Second
+	// recently is how long a job that was archived is worth a warning; the queue keeps it
+	// for 90 days.
+	recently = 24 * time.Hour
 )
 
 func (d *doctor) lookAtListeners(ctx context.Context) finding {
@@ -115,26 +118,12 @@ func workersOf(idle []time.Duration) finding {
 
 // lookAtRequests looks at the stream: an entry leaves it once it is a job.
 func (d *doctor) lookAtRequests(ctx context.Context) finding {
-	n, err := d.rdb.XLen(ctx, tasks.KeyRequests).Result()
+	n, age, err := tasks.RequestsWaiting(ctx, d.rdb)
 	if err != nil {
 		return failed(err)
 	}
 	if n == 0 {
 		return fine("none waits for a worker")
-	}
-	oldest, err := d.rdb.XRangeN(ctx, tasks.KeyRequests, "-", "+", 1).Result()
-	if err != nil {
-		return failed(err)
-	}
-	now, err := d.rdb.Time(ctx).Result()
-	if err != nil {
-		return failed(err)
-	}
-	var age time.Duration
-	if len(oldest) > 0 {
-		if ms, err := strconv.ParseInt(oldest[0].ID[:strings.IndexByte(oldest[0].ID, '-')], 10, 64); err == nil {
-			age = now.Sub(time.UnixMilli(ms))
-		}
 	}
 	text := fmt.Sprintf("%s in the stream, the oldest for %v", plural(n, "request"), short(age))
 	switch {
@@ -147,7 +136,7 @@ func (d *doctor) lookAtRequests(ctx context.Context) finding {
 }
 
 // lookAtJobs looks at the queue that requests become jobs of.
-func (d *doctor) lookAtJobs(context.Context) finding {
+func (d *doctor) lookAtJobs(ctx context.Context) finding {
 	inspector := asynq.NewInspectorFromRedisClient(d.rdb)
 	known, err := inspector.Queues()
 	if err != nil {
@@ -160,10 +149,19 @@ func (d *doctor) lookAtJobs(context.Context) finding {
 	if err != nil {
 		return cantTell("the job queue does not say: %v", err)
 	}
-	return jobsOf(queue)
+	// By the key of the queue's library, scored by when: its list of such jobs begins with
+	// the oldest, and reads the requests, which may have 20 MiB each.
+	since := strconv.FormatInt(time.Now().Add(-recently).Unix(), 10)
+	recent, err := d.rdb.ZCount(ctx, "asynq:{"+tasks.JobQueue+"}:archived", since, "+inf").Result()
+	if err != nil {
+		return failed(err)
+	}
+	return jobsOf(queue, recent)
 }
 
-func jobsOf(queue *asynq.QueueInfo) finding {
+// jobsOf words what the queue says of itself; recent is how many of its archived jobs are
+// so since recently.
+func jobsOf(queue *asynq.QueueInfo, recent int64) finding {
 	text := fmt.Sprintf("%d pending, %d active", queue.Pending, queue.Active)
 	if queue.Retry > 0 {
 		text += fmt.Sprintf(", %d to be tried again", queue.Retry)
@@ -177,8 +175,8 @@ func jobsOf(queue *asynq.QueueInfo) finding {
 	case queue.Pending > 0 && queue.Latency > slowIntake:
 		return warn("%s, the oldest pending for %v", text, short(queue.Latency)).
 			to("workers do not keep up: start another one, or give them a higher --concurrency")
-	case queue.Archived > 0:
-		return warn("%s: requests that were rejected or given up", text).
+	case recent > 0:
+		return warn("%s: %s rejected or given up within a day", text, plural(recent, "request")).
 			to("muster events --last 1000 says why (request.rejected), and the page /queues of muster dashboard shows the jobs; they go by themselves after 90 days")
 	}
 	return fine("%s", text)

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/tasks"
 )
@@ -61,14 +57,11 @@ func (d *doctor) lookAtNamed(ctx context.Context) []finding {
 	case len(online) == 0:
 		return all
 	}
-	names := make([]string, len(online))
-	for i, h := range online {
-		names[i] = h.Host
-	}
+	names := namesOf(online)
 	if d.noWorker {
 		return append(all, d.ofHosts(names, finding{mark: markUnknown, found: "online, and not told of anything: no worker runs"})...)
 	}
-	number, err := d.reach(ctx, names, online)
+	number, err := d.reach(ctx, online)
 	if err != nil {
 		return append(all, d.ofHosts(names, failed(err))...)
 	}
@@ -90,63 +83,57 @@ func (d *doctor) ofHosts(hosts []string, f finding) (all []finding) {
 
 // reach dispatches a command that does nothing to hosts, and watches the ledger until all
 // have ended or the time is over. What is open then is cancelled.
-func (d *doctor) reach(ctx context.Context, names []string, hosts []*reached) (tasks.Number, error) {
+func (d *doctor) reach(ctx context.Context, hosts []*reached) (tasks.Number, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
 	began := time.Now()
 	request, err := tasks.NewClient(d.rdb).Submit(ctx, tasks.Request{
-		Hosts: names, Commands: []tasks.Command{{Line: noOperation}}, Timeout: time.Minute,
+		Hosts: namesOf(hosts), Commands: []tasks.Command{{Line: noOperation}}, Timeout: time.Minute,
 		Deadline: min(d.patience.Truncate(time.Second)+time.Minute, tasks.MaxSpan),
 	})
 	if err != nil {
 		return "", err
 	}
 	number := tasks.NumberFor(request)
+	store := tasks.NewStore(d.rdb, tasks.StoreConfig{})
 	for open := true; open && ctx.Err() == nil; wait(ctx, doctorPoll) {
-		var states, sends *redis.SliceCmd
-		_, err := d.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			// The sends first: one that is counted between the two would seem to be before
-			// an answer that it was behind.
-			sends = p.HMGet(ctx, tasks.KeySends(number), names...)
-			states = p.HMGet(ctx, tasks.KeyHosts(number), names...)
-			return nil
-		})
-		if err != nil {
-			if ctx.Err() != nil {
-				break
+		for part := range slices.Chunk(hosts, tasks.Chunk) {
+			progress, err := store.Progress(ctx, number, namesOf(part))
+			if err != nil && ctx.Err() == nil {
+				return number, err
 			}
-			return number, fmt.Errorf("ledger of %s: %w", number, err)
+			for i, p := range progress {
+				part[i].note(p.State, p.Sends, time.Since(began))
+			}
 		}
-		open = false
-		for i, h := range hosts {
-			state, _ := states.Val()[i].(string)
-			counted, _ := sends.Val()[i].(string)
-			h.note(tasks.State(state), counted, time.Since(began))
-			open = open || h.state == "" || h.state.Open()
-		}
+		open = slices.ContainsFunc(hosts, func(h *reached) bool { return h.state == "" || h.state.Open() })
 	}
 	if slices.ContainsFunc(hosts, func(h *reached) bool { return h.state.Open() }) {
 		last, done := context.WithTimeout(context.WithoutCancel(ctx), knock)
 		defer done()
-		if err := tasks.NewStore(d.rdb, tasks.StoreConfig{}).Cancel(last, number); err != nil && !errors.Is(err, tasks.ErrClosed) {
+		if err := store.Cancel(last, number); err != nil && !errors.Is(err, tasks.ErrClosed) {
 			return number, err
 		}
 	}
 	return number, nil
 }
 
-// note takes in what the ledger says of a host. counted is its field of {AC131}:sends,
-// "2:1700000000000" from the second send on.
-func (h *reached) note(state tasks.State, counted string, since time.Duration) {
+func namesOf(hosts []*reached) []string {
+	names := make([]string, len(hosts))
+	for i, h := range hosts {
+		names[i] = h.Host
+	}
+	return names
+}
+
+// note takes in what the ledger says of a host. sends is how many were counted, which the
+// first alone is not.
+func (h *reached) note(state tasks.State, sends int, since time.Duration) {
 	if h.took > 0 {
 		h.state = state
 		return
 	}
-	if text, _, ok := strings.Cut(counted, ":"); ok {
-		if n, err := strconv.Atoi(text); err == nil {
-			h.sends = n
-		}
-	}
+	h.sends = max(h.sends, sends)
 	h.state = state
 	switch state {
 	case "", tasks.Sent, tasks.Waiting, tasks.Offline, tasks.Unanswered, tasks.Cancelled:

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -41,7 +37,7 @@ func (d *doctor) lookAtListenerPort(ctx context.Context) finding {
 	case !taken(err):
 		return warn("muster listener can't listen on %s: %v", bind, err).to("choose another address for it, --bind")
 	}
-	id, err := listenerAt(ctx, dialable(bind))
+	id, err := listenerAt(ctx, nearby(bind))
 	switch {
 	case err != nil:
 		return warn("%s is taken, not by a listener of muster", bind).
@@ -61,18 +57,6 @@ func canListen(bind string) (bool, error) {
 	}
 	ln.Close()
 	return true, nil
-}
-
-// dialable is where an address that is listened on is reached from this machine.
-func dialable(bind string) string {
-	host, port, err := net.SplitHostPort(bind)
-	if ip, ipErr := netip.ParseAddr(host); err == nil && (host == "" || ipErr == nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
-		if ip.Is6() {
-			host = "::1"
-		}
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // listenerAt asks who has an address, as an agent would, but under an id that every
@@ -188,33 +172,17 @@ func lookAtPage(ctx context.Context, bind, path, word string) finding {
 	case !taken(err):
 		return warn("nothing can listen on %s: %v", bind, err).to("choose another address in the settings")
 	}
-	if err := getPage(ctx, "http://"+dialable(bind)+path, word); err != nil {
-		return warn("%s is taken, and does not say that it is well: %v", bind, err).to("%s shows who has it", whoHas("tcp", bind))
+	ready, lines, err := ask(ctx, "http://"+nearby(bind)+path)
+	says := strings.Join(lines, ", ")
+	switch {
+	case err != nil:
+		_, says = read(err)
+	case ready && strings.Contains(says, word):
+		return fine("%s answers, and is well", bind)
+	case ready:
+		says = "it is a page of something else"
 	}
-	return fine("%s answers, and is well", bind)
-}
-
-func getPage(ctx context.Context, url, word string) error {
-	ctx, cancel := context.WithTimeout(ctx, knock)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers with status %d", answer.StatusCode)
-	}
-	const begins = 64 << 10
-	text, err := io.ReadAll(io.LimitReader(answer.Body, begins))
-	if err == nil && !bytes.Contains(text, []byte(word)) {
-		return errors.New("it is a page of something else")
-	}
-	return err
+	return warn("%s is taken, and does not say that it is well: %s", bind, says).to("%s shows who has it", whoHas("tcp", bind))
 }
 
 // lookAtOpenFiles compares the limit of this user with the fleet: a listener has a file

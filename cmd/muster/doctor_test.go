@@ -8,12 +8,14 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -135,17 +137,19 @@ func TestWorkersAndJobs(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		queue asynq.QueueInfo
-		want  string
+		queue  asynq.QueueInfo
+		recent int64
+		want   string
 	}{
-		{asynq.QueueInfo{}, "ok: 0 pending, 0 active"},
-		{asynq.QueueInfo{Pending: 3, Active: 2, Latency: 9 * time.Second}, "ok: 3 pending, 2 active"},
-		{asynq.QueueInfo{Pending: 3, Latency: 90 * time.Second}, "warning: 3 pending, 0 active, the oldest pending for 1m30s...-> workers do not keep up"},
-		{asynq.QueueInfo{Retry: 1}, "ok: 0 pending, 0 active, 1 to be tried again"},
-		{asynq.QueueInfo{Archived: 7}, "warning: 0 pending, 0 active, 7 archived...-> muster events"},
-		{asynq.QueueInfo{Paused: true, Pending: 1}, "failure: the job queue is paused: 1 pending...-> let it go on"},
+		{asynq.QueueInfo{}, 0, "ok: 0 pending, 0 active"},
+		{asynq.QueueInfo{Pending: 3, Active: 2, Latency: 9 * time.Second}, 0, "ok: 3 pending, 2 active"},
+		{asynq.QueueInfo{Pending: 3, Latency: 90 * time.Second}, 0, "warning: 3 pending, 0 active, the oldest pending for 1m30s...-> workers do not keep up"},
+		{asynq.QueueInfo{Retry: 1}, 0, "ok: 0 pending, 0 active, 1 to be tried again"},
+		{asynq.QueueInfo{Archived: 7}, 0, "ok: 0 pending, 0 active, 7 archived"},
+		{asynq.QueueInfo{Archived: 7}, 2, "warning: 0 pending, 0 active, 7 archived: 2 requests rejected or given up within a day...-> muster events"},
+		{asynq.QueueInfo{Paused: true, Pending: 1}, 0, "failure: the job queue is paused: 1 pending...-> let it go on"},
 	} {
-		expect(t, fmt.Sprintf("%+v", c.queue), jobsOf(&c.queue), c.want)
+		expect(t, fmt.Sprintf("%+v", c.queue), jobsOf(&c.queue, c.recent), c.want)
 	}
 }
 
@@ -160,24 +164,25 @@ func TestHowAHostWasReached(t *testing.T) {
 	}{
 		{agent, "- sent done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 3ms"},
 		{agent, "acknowledged acknowledged working done", "ok: UDP reaches it at 10.0.0.7:6655, it answered after 1ms"},
-		{agent, "sent sent/2:1700 done/2:1700", "warning: UDP does not reach it at 10.0.0.7:6655, the TCP connection does: it answered when told the second time, after 3ms -> open UDP port 6655"},
-		{agent, "sent/3:1 done/4:1", "warning: ...when told the 4th time"},
-		{agent, "done done/2:1700", "ok: UDP reaches it"}, // a count that is behind the answer
+		{agent, "sent sent/2 done/2", "warning: UDP does not reach it at 10.0.0.7:6655, the TCP connection does: it answered when told the second time, after 3ms -> open UDP port 6655"},
+		{agent, "sent/3 done/4", "warning: ...when told the 4th time"},
+		{agent, "done done/2", "ok: UDP reaches it"}, // a count that is behind the answer
 		{agent, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655...muster status AC1...(4)"},
-		{agent, "sent sent/3:1700", "failure: no answer within 10s, told 3 times by UDP...(4)"},
-		{agent, "sent unanswered/5:1", "failure: no answer within 10s, told 5 times...(4)"},
+		{agent, "sent sent/3", "failure: no answer within 10s, told 3 times by UDP...(4)"},
+		{agent, "sent unanswered/5", "failure: no answer within 10s, told 5 times...(4)"},
 		{agent, "sent missing", "failure: UDP reaches it at 10.0.0.7:6655, and it does not find...-> its --redis...(4)"},
 		{agent, "offline", "failure: it has just gone offline...(4)"},
 		{agent, "-", "failure: no worker has taken the request within 10s"},
 		{agent, "received failed", "warning: UDP reaches it at 10.0.0.7:6655, it answered after 1ms, and exit 0 has failed there -> muster results AC1 --host web-1"},
 		{old, "sent received done", "ok: UDP reaches it at 10.0.0.7:6655, its report came after 2ms (an old client)"},
 		{old, "sent", "failure: no answer within 10s, told once by UDP at 10.0.0.7:6655: an old client, which answers by its report only -> open UDP port 6655...(4)"},
-		{old, "sent/2:1 done/2:1", "warning: it answered when told the second time...-> see what is lost"},
+		{old, "sent/2 done/2", "warning: it answered when told the second time...-> see what is lost"},
 	} {
 		h := reached{Presence: tasks.Presence{Host: "web-1", Online: true, Addr: netip.MustParseAddrPort("10.0.0.7:6655"), Client: c.client}, sends: 1}
 		for i, read := range strings.Fields(c.reads) {
 			state, counted, _ := strings.Cut(strings.TrimPrefix(read, "-"), "/")
-			h.note(tasks.State(state), counted, time.Duration(i+1)*time.Millisecond)
+			sends, _ := strconv.Atoi(counted)
+			h.note(tasks.State(state), sends, time.Duration(i+1)*time.Millisecond)
 		}
 		f := h.finding("AC1", 10*time.Second)
 		expect(t, c.reads, f, c.want)
@@ -199,18 +204,27 @@ func TestAddressOfAPage(t *testing.T) {
 	defer page.Close()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
+	moved := httptest.NewServer(http.RedirectHandler(page.URL+"/healthz", http.StatusFound))
+	defer moved.Close()
+	unwell := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, "worker: no requests are taken\nredis does not answer\n")
+	}))
+	defer unwell.Close()
 	ctx := context.Background()
 	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	expect(t, "a page", lookAtPage(ctx, bind(page), "/healthz", ""), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "the dashboard", lookAtPage(ctx, bind(page), "/", "muster"), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...-> ss -ltnp")
-	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: it answers with status 404...-> ss -ltnp")
+	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...-> ss -ltnp")
+	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...-> ss -ltnp")
+	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...-> ss -ltnp")
 	expect(t, "free", lookAtPage(ctx, freePort, "/", ""), "ok: 127.0.0.1:0 is free")
 	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1", "/", ""), "warning: nothing can listen on 192.0.2.1:1...-> choose")
 	for bind, want := range map[string]string{
 		"0.0.0.0:1": "127.0.0.1:1", ":1": "127.0.0.1:1", "[::]:1": "[::1]:1", "127.0.0.1:1": "127.0.0.1:1", "web:1": "web:1",
 	} {
-		if got := dialable(bind); got != want {
+		if got := nearby(bind); got != want {
 			t.Errorf("%s is dialled as %s, want %s", bind, got, want)
 		}
 	}
@@ -226,6 +240,40 @@ func TestDoctorMisused(t *testing.T) {
 		code := run(context.Background(), append([]string{"muster", "doctor"}, strings.Fields(args)...), nil, &out, &errs, nil)
 		if code != 2 || out.Len() > 0 || !regexp.MustCompile("^muster: "+regexp.QuoteMeta(want)+".*\n$").Match(errs.Bytes()) {
 			t.Errorf("%s: status %d, %q, %q", args, code, &out, &errs)
+		}
+	}
+}
+
+// Nothing that is printed or logged has a password in it, whatever the URL is like and
+// whatever becomes of it. A Redis without a password takes any for the user default.
+func TestDoctorSaysNoPassword(t *testing.T) {
+	t.Parallel()
+	s := redistest.Open(t)
+	for _, url := range []string{
+		"redis://default:hidden@" + s.Addr + "/0",
+		"redis://who:hidden@" + s.Addr + "/0",
+		"redis-cluster://default:hidden@" + s.Addr,
+		"redis-sentinel://default:hidden@" + s.Addr + "/0?master_name=m&sentinel_username=u&sentinel_password=hidden",
+		"rediss://:hidden@127.0.0.1:1/0",
+		"redis://:hidden@127.0.0.1:1/0?nonsense=hidden",
+		"redis://:hi@hidden@127.0.0.1:1",
+		"redis://:hi/hidden@127.0.0.1:1",
+		"redis://:12/hidden@127.0.0.1:1",
+		"redis://:hidden%zz@127.0.0.1:1",
+		"redis://hidden:127.0.0.1:1",
+		"redis://u:hidden@127.0.0.1:1/hidden",
+		"unix://:hidden@/nowhere/sock?db=1",
+		"unix://:12/hidden@/nowhere/sock",
+		"unix://:hi@12/hidden@/nowhere/sock",
+		"hidden",
+		"u:hidden@127.0.0.1:1",
+	} {
+		for _, more := range []string{"--json", "--log-level=debug"} {
+			var out, errs bytes.Buffer
+			code := run(context.Background(), []string{"muster", "doctor", "--host", "a", "--redis", url, more}, nil, &out, &errs, nil)
+			if code == 0 || strings.Contains(out.String()+errs.String(), "hidden") {
+				t.Errorf("%s %s: status %d\n%s%s", url, more, code, &out, &errs)
+			}
 		}
 	}
 }

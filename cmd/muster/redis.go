@@ -42,6 +42,9 @@ const (
 	brief                 // the same, and no longer than the context of the command allows
 )
 
+// briefDial is how long a brief client may look for the master that Sentinel names.
+const briefDial = time.Second
+
 func (a attempts) limit(commands, dials *int, heedContext *bool) {
 	if a != often {
 		*commands, *dials = -1, 1
@@ -131,6 +134,9 @@ func sentinel(u *url.URL, security tlsFiles) (dial, error) {
 	return func(try attempts) redis.UniversalClient {
 		o := *o
 		try.limit(&o.MaxRetries, &o.DialerRetries, &o.ContextTimeoutEnabled)
+		if try == brief && (o.DialTimeout == 0 || o.DialTimeout > briefDial) {
+			o.DialTimeout = briefDial // looking for the master heeds nothing else
+		}
 		return redis.NewFailoverClient(&o)
 	}, nil
 }
@@ -172,7 +178,10 @@ func splitHosts(text string) (*url.URL, error) {
 		end = len(rest)
 	}
 	place, tail := rest[:end], rest[end:]
-	if strings.Contains(tail, "@") && head != "unix" { // a part of the password, it may not be repeated
+	socket := head == "unix" && (place == "" || strings.HasSuffix(place, "@"))
+	// In the path of a socket an @ is one; else it is a part of the password, which may not
+	// be repeated.
+	if strings.Contains(tail, "@") && !socket {
 		return nil, misuse("malformed URL: in a user or password write @ / ? # as %%40 %%2F %%3F %%23")
 	}
 	login := ""

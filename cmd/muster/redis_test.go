@@ -20,6 +20,7 @@ func TestParseRedis(t *testing.T) {
 		{"rediss://web:1", "web:1 db 0 tls web", "rediss://web:1"},
 		{"rediss://web:1?tls_server_name=x&skip_verify=true", "web:1 db 0 tls x unverified", "rediss://web:1"},
 		{"unix:///run/redis.sock?db=3", "/run/redis.sock db 3", "unix:///run/redis.sock"},
+		{"unix://u:secret@/run/a@b.sock", "/run/a@b.sock db 0 login u secret", "unix:///run/a@b.sock"},
 		{"redis-cluster://a:1,b,c:3", "cluster a:1 b:6379 c:3", "redis-cluster://a:1,b:6379,c:3"},
 		{"redis-cluster://u:secret@a/0", "cluster a:6379", "redis-cluster://a:6379/0"},
 		{"redis-sentinel://u:secret@a,b:2/4?master_name=m", "FailoverClient db 4 login u secret", "redis-sentinel://a:26379,b:2/4"},
@@ -69,6 +70,7 @@ func TestParseRedisKeepsSecrets(t *testing.T) {
 	for _, url := range []string{
 		"redis://:s3cret/x@web/0", "redis://user:12/s3cret@web", "redis://:s3cret?x@web", "redis://:12?s3cret@web",
 		"redis://:s3cret#@web", "redis://user:s3cret@web:port", "redis://user:s3cret@web/0?nonsense=1",
+		"unix://:12/s3cret@/run/redis.sock", "unix://:a@12/s3cret@/run/redis.sock", "unix://:12?s3cret@/run/redis.sock",
 		"http://user:s3cret@web", "user:s3cret@web", "redis://user:s3cret%zz@web", "redis://user:s3cret@a,b",
 		"redis-sentinel://user:s3cret@web", "redis-cluster://user:s3cret@web/1", "redis://user:s3cret@web/one",
 		"redis-nonsense://user:s3cret@web", "redis-sentinel://a?password=s3cret",

@@ -130,12 +130,7 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 }
 
 // healthy says which parts do not run.
-func (s *system) healthy() error {
-	if down := s.services.Down(); len(down) > 0 {
-		return fmt.Errorf("up: does not run: %s", strings.Join(down, ", "))
-	}
-	return nil
-}
+func (s *system) healthy() error { return s.services.Healthy("up") }
 
 // ready says why the page can't be shown, where there is to be one.
 func (s *system) ready(ctx context.Context) error {

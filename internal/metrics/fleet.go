@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/tasks"
 )
@@ -15,6 +16,7 @@ import (
 const (
 	fleetAgain = 2 * time.Second // a look at the fleet is shown for so long
 	fleetTime  = 5 * time.Second // it may take
+	jobsTime   = time.Second     // then each command that asks for the jobs may take
 )
 
 // fleet shows what there is in the whole fleet. Redis is asked when somebody asks for it.
@@ -38,6 +40,7 @@ func (s *Server) AddFleet() {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
+	s.cfg.Redis.AddHook(inTime{})
 	s.registry.MustRegister(&fleet{
 		count: tasks.NewEnumerator(s.cfg.Redis), queue: asynq.NewInspectorFromRedisClient(s.cfg.Redis),
 		readable:   d("muster_fleet_readable", "1 if Redis could be asked for the metrics of the fleet, else 0, and then they are missing."),
@@ -111,4 +114,27 @@ func (f *fleet) look() {
 		f.jobsN, err = f.queue.GetQueueInfo(tasks.JobQueue)
 	}
 	f.err = err
+}
+
+// inTime ends each command that has no deadline: asynq's Inspector gives it none.
+type inTime struct{}
+
+// DialHook implements redis.Hook.
+func (inTime) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (inTime) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if _, has := ctx.Deadline(); has {
+			return next(ctx, cmd)
+		}
+		ctx, cancel := context.WithTimeout(ctx, jobsTime)
+		defer cancel()
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (inTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }

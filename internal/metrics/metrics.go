@@ -50,7 +50,8 @@ type Config struct {
 	Version string // of the program
 
 	// Redis is asked whether it answers, and for what the fleet is. It must heed the
-	// deadlines of contexts. It stays the caller's to close. nil: the process has none.
+	// deadlines of contexts; with AddFleet a command of it that has none is given one. It
+	// stays the caller's to close. nil: the process has none.
 	Redis redis.UniversalClient
 
 	Log logrus.FieldLogger // nil discards

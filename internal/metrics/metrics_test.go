@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/internal/redistest"
@@ -315,5 +317,24 @@ func TestFleet(t *testing.T) {
 	}
 	if code, said := get(away, "GET", "/healthz"); code != 200 {
 		t.Errorf("/healthz without Redis: %d %q", code, said)
+	}
+}
+
+// A Redis that takes connections and says nothing does not keep a scrape that asks for the
+// queue, whose library asks without a deadline: without the limit this would never end.
+func TestQueueIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	rdb := redis.NewClient(&redis.Options{
+		Addr: ln.Addr().String(), DisableIdentity: true, ContextTimeoutEnabled: true, ReadTimeout: -1, MaxRetries: -1, DialerRetries: 1,
+	})
+	defer rdb.Close()
+	newServer(t, Config{Redis: rdb}).AddFleet()
+	if _, err := asynq.NewInspectorFromRedisClient(rdb).Queues(); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the queues of nobody: %v", err)
 	}
 }

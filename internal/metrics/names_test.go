@@ -7,24 +7,28 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/agent"
 	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/listener"
+	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/worker"
 )
 
-// whole returns a Server with every part that there is, in a process that does nothing.
-func whole(t *testing.T) *Server {
+// parts adds the parts of processes to Servers, each of which does nothing.
+type parts map[string]func(*Server)
+
+func newParts(t *testing.T, rdb redis.UniversalClient) parts {
 	t.Helper()
-	r := redistest.Open(t)
-	l, err := listener.New(listener.Config{Redis: r.Client})
+	l, err := listener.New(listener.Config{Redis: rdb})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := worker.New(worker.Config{Redis: r.Client})
+	w, err := worker.New(worker.Config{Redis: rdb})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,15 +43,24 @@ func whole(t *testing.T) *Server {
 			t.Error(err)
 		}
 	})
-	s, err := New(Config{Version: "1.2.3", Redis: r.Client})
-	if err != nil {
-		t.Fatal(err)
+	return parts{
+		"listener": func(s *Server) { s.AddListener(func() *listener.Server { return l }) },
+		"worker":   func(s *Server) { s.AddWorker(func() *worker.Worker { return w }) },
+		"agent":    func(s *Server) { s.AddAgent(a) },
+		"fleet":    (*Server).AddFleet,
+		"page":     func(s *Server) { s.AddCheck(func() error { return nil }, nil) },
 	}
+}
+
+// whole returns a Server with every part that there is, in a process that does nothing.
+func whole(t *testing.T) *Server {
+	t.Helper()
+	r := redistest.Open(t)
+	s := newServer(t, Config{Version: "1.2.3", Redis: r.Client})
 	s.Watch(r.Client)
-	s.AddListener(func() *listener.Server { return l })
-	s.AddWorker(func() *worker.Worker { return w })
-	s.AddAgent(a)
-	s.AddFleet()
+	for _, add := range newParts(t, r.Client) {
+		add(s)
+	}
 	return s
 }
 
@@ -159,6 +172,61 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for name := range found {
 		if !documented[name] {
 			t.Errorf("there is no row for %s", name)
+		}
+	}
+}
+
+// docs/OBSERVING.md says of each metric which processes show it. An agent is one without
+// Redis here.
+func TestWhoShowsWhatIsDocumented(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../docs/OBSERVING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := redistest.Open(t)
+	add := newParts(t, r.Client)
+	shows := map[string][]string{} // processes, by metric
+	for _, process := range []struct {
+		name  string
+		redis bool
+		parts []string
+	}{
+		{"listener", true, []string{"listener"}},
+		{"worker", true, []string{"worker", "fleet"}},
+		{"dashboard", true, []string{"page", "fleet"}},
+		{"agent", false, []string{"agent"}},
+	} {
+		var cfg Config
+		if process.redis {
+			cfg.Redis = r.Client
+		}
+		s := newServer(t, cfg)
+		s.Watch(r.Client)
+		for _, part := range process.parts {
+			add[part](s)
+		}
+		// What happened is shown from the first time on: all of it happens.
+		s.Observer().Answered(time.Second)
+		s.Observer().Closed(tasks.Ledger{})
+		for name := range all(t, s) {
+			shows[name] = append(shows[name], process.name)
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(muster_[a-z_]+)` \\| \\w+ \\|[^|]*\\| ([^|]+) \\|").FindAllStringSubmatch(string(b), -1)
+	if len(rows) != len(shows) {
+		t.Errorf("%d rows of %d metrics", len(rows), len(shows))
+	}
+	for _, row := range rows {
+		by := strings.Join(shows[row[1]], ", ")
+		switch by {
+		case "listener, worker, dashboard":
+			by = "all with Redis"
+		case "listener, worker, dashboard, agent":
+			by = "all"
+		}
+		if by != row[2] {
+			t.Errorf("%s is shown by %s, documented is %s", row[1], by, row[2])
 		}
 	}
 }

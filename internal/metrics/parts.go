@@ -13,29 +13,41 @@ import (
 // A part is given as a function that returns it, nil while there is none: it may be made
 // anew, and its counters then begin at 0 again, which Prometheus knows how to take.
 
-// AddListener adds what a listener counts, and how it is.
-func (s *Server) AddListener(get func() *listener.Server) {
-	s.parts = append(s.parts, part{
+// addPart adds how a part is, and returns how to read what it counts: nothing while there
+// is none.
+func addPart[P interface {
+	comparable
+	Healthy() error
+	Ready(context.Context) error
+	Stats() *S
+}, S any](s *Server, who string, get func() P) (stats func() *S) {
+	var none P
+	nothing := new(S)
+	s.AddCheck(
 		func() error {
-			if l := get(); l != nil {
-				return l.Healthy()
+			if p := get(); p != none {
+				return p.Healthy()
 			}
-			return errors.New("listener: does not run")
+			return errors.New(who + ": does not run")
 		},
 		func(ctx context.Context) error {
-			if l := get(); l != nil {
-				return l.Ready(ctx)
+			if p := get(); p != none {
+				return p.Ready(ctx)
 			}
 			return nil // that it does not run is said already
 		},
-	})
-	none := new(listener.Stats)
-	stats := func() *listener.Stats {
-		if l := get(); l != nil {
-			return l.Stats()
+	)
+	return func() *S {
+		if p := get(); p != none {
+			return p.Stats()
 		}
-		return none
+		return nothing
 	}
+}
+
+// AddListener adds what a listener counts, and how it is.
+func (s *Server) AddListener(get func() *listener.Server) {
+	stats := addPart(s, "listener", get)
 	now := func(count func(*listener.Server) int) func() float64 {
 		return func() float64 {
 			if l := get(); l != nil {
@@ -73,27 +85,7 @@ func (s *Server) AddListener(get func() *listener.Server) {
 
 // AddWorker adds what a worker counts, and how it is.
 func (s *Server) AddWorker(get func() *worker.Worker) {
-	s.parts = append(s.parts, part{
-		func() error {
-			if w := get(); w != nil {
-				return w.Healthy()
-			}
-			return errors.New("worker: does not run")
-		},
-		func(ctx context.Context) error {
-			if w := get(); w != nil {
-				return w.Ready(ctx)
-			}
-			return nil // that it does not run is said already
-		},
-	})
-	none := new(worker.Stats)
-	stats := func() *worker.Stats {
-		if w := get(); w != nil {
-			return w.Stats()
-		}
-		return none
-	}
+	stats := addPart(s, "worker", get)
 	for result, count := range map[string]func(*worker.Stats) int64{
 		"accepted":  func(s *worker.Stats) int64 { return s.Accepted.Load() },
 		"rejected":  func(s *worker.Stats) int64 { return s.Rejected.Load() },

@@ -18,6 +18,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,6 +119,15 @@ func (s *Supervisor) Down() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.down))
+}
+
+// Healthy returns nil while all services run, else an error that names those that do not,
+// and who they are of.
+func (s *Supervisor) Healthy(who string) error {
+	if down := s.Down(); len(down) > 0 {
+		return fmt.Errorf("%s: does not run: %s", who, strings.Join(down, ", "))
+	}
+	return nil
 }
 
 // fell notes that a service does not run, rose that it does again.

@@ -88,6 +88,9 @@ func TestDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _ := logtest.NewNullLogger()
 		s := New(log, Pace{})
+		if err := s.Healthy("all"); err != nil {
+			t.Errorf("healthy, of none: %v", err)
+		}
 		g := s.Group(t.Context())
 		again := make(chan bool)
 		runs := 0
@@ -103,6 +106,9 @@ func TestDown(t *testing.T) {
 		g.Go("strong", func(ctx context.Context) error { <-ctx.Done(); return nil })
 		g.Go("short", func(context.Context) error { return ErrDone })
 		synctest.Wait()
+		if err := s.Healthy("all"); err == nil || err.Error() != "all: does not run: hopeless, weak" {
+			t.Errorf("healthy: %v", err)
+		}
 		if got := strings.Join(s.Down(), " "); got != "hopeless weak" {
 			t.Errorf("down: %s", got)
 		}
