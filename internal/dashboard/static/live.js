@@ -11,6 +11,10 @@
   let source = null;
   let heard = 0;
   let opening = null;
+  let page = address(); // what is shown
+
+  // address is where the reader is, without the place in the page.
+  function address() { return location.pathname + location.search; }
 
   // blank tells white space between rows, which is in the way of finding a row again.
   const blank = (n) => n.nodeType === Node.TEXT_NODE && n.nodeValue.trim() === "";
@@ -196,6 +200,7 @@
       for (const [name, value] of [...words]) if (value === "") words.delete(name);
       const query = words.toString();
       history.replaceState(history.state, "", form.getAttribute("action") + (query ? "?" + query : ""));
+      page = address();
       turn(form.dataset.refresh);
     }, 200);
   });
@@ -217,9 +222,10 @@
     if (!a || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey || !place(a.dataset.turn)) return;
     e.preventDefault();
     history.pushState({ turned: true }, "", a.getAttribute("href").replace(/#.*$/, ""));
+    page = address();
     turn(a.dataset.turn);
   });
-  addEventListener("popstate", () => location.reload());
+  addEventListener("popstate", () => { if (address() !== page) location.reload(); }); // not for a link within the page
 
   // "/" goes to the search field, as elsewhere.
   document.addEventListener("keydown", (e) => {
