@@ -19,9 +19,6 @@ const (
 	lookMay      = 500 * time.Millisecond
 	membersFor   = 2 * time.Second // how long the hosts of a set are shown as they were
 	membersKept  = 250_000
-	openBeat     = 2 * time.Second // how often a page asks again for the hosts of an open set, whatever is known of it
-	looksBeat    = 500 * time.Millisecond
-	looksBatch   = 200 // sets that one beat looks at
 )
 
 // look is what is kept of a set that somebody looks at.
@@ -180,84 +177,4 @@ func (k *look) find(state tasks.State, search string, g *group) []member {
 		}
 	}
 	return found
-}
-
-// watch has the pages of sets that somebody follows ask again when something is new,
-// until ctx ends.
-func (s *Server) watchLooks(ctx context.Context) error {
-	type state struct {
-		ledger  tasks.Ledger
-		results int64
-		asked   time.Time
-		whole   bool
-	}
-	last := map[tasks.Number]state{}
-	tick := time.NewTicker(looksBeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-		s.looks.forget()
-		var numbers []tasks.Number
-		followed := map[tasks.Number]bool{}
-		for _, about := range s.hub.abouts("ledger") {
-			n, err := tasks.ParseNumber(about)
-			if err != nil {
-				continue
-			}
-			followed[n] = true
-			was := last[n]
-			if was.ledger.Stage == tasks.Closed && was.whole && time.Since(was.asked) < openBeat {
-				continue
-			}
-			if numbers = append(numbers, n); len(numbers) == looksBatch {
-				break
-			}
-		}
-		for n := range last {
-			if !followed[n] {
-				delete(last, n)
-			}
-		}
-		ledgers, err := s.store.Ledgers(ctx, numbers)
-		if err != nil {
-			continue
-		}
-		for _, l := range ledgers {
-			was, known := last[l.Number]
-			now := state{l, was.results, time.Now(), s.looks.whole(l.Number)}
-			if count, err := s.store.CountResults(ctx, l.Number); err == nil {
-				now.results = count
-			}
-			moved := !known || !sameCounts(was.ledger, l) || !was.ledger.Cancelled.Equal(l.Cancelled)
-			if moved || now.results != was.results {
-				s.hub.touch("ledger:" + string(l.Number))
-			}
-			late := l.Stage != tasks.Closed && time.Since(was.asked) >= openBeat
-			if moved || late || now.results != was.results {
-				s.hub.touch("members:" + string(l.Number))
-			} else {
-				now.asked = was.asked
-			}
-			if !known || now.results != was.results || !now.whole {
-				s.hub.touch("outputs:"+string(l.Number), "ledger:"+string(l.Number))
-			}
-			last[l.Number] = now
-		}
-	}
-}
-
-// whole reports whether all results of a set have been read, as far as is known here.
-func (x *looks) whole(n tasks.Number) bool {
-	x.mu.Lock()
-	k := x.all[n]
-	x.mu.Unlock()
-	if k == nil || !k.mu.TryLock() {
-		return true
-	}
-	defer k.mu.Unlock()
-	return k.outputs == nil || k.outputs.complete
 }
