@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/tasks"
@@ -180,6 +183,8 @@ func TestWatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := unasked(t)
+		log, lines := logtest.NewNullLogger()
+		s.cfg.Log = log
 		ctx, cancel := context.WithCancel(t.Context())
 		var services sync.WaitGroup
 		services.Go(func() { s.watch(ctx) })
@@ -191,7 +196,11 @@ func TestWatch(t *testing.T) {
 		if list := got(b); list != nil {
 			t.Errorf("while Redis answers: %v", list)
 		}
+		s.contact.failed(errors.New("no route"))
 		rest(2 * time.Second)
+		if e := lines.LastEntry(); e == nil || fmt.Sprint(e.Data[logrus.ErrorKey]) != "no route" {
+			t.Errorf("log: %v", e)
+		}
 		if list := got(b); len(list) != 1 || !strings.HasPrefix(list[0], "swap redis <p") {
 			t.Errorf("Redis is away: %v", list)
 		}
@@ -252,7 +261,7 @@ func TestRedisAway(t *testing.T) {
 	if got := s.get("/hosts/web-1", http.StatusOK); !strings.HasPrefix(got.id("host-state"), "online") || !strings.Contains(got.region("dispatches"), "while Redis is away") {
 		t.Errorf("host %q", got.region("host"))
 	}
-	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "redis has not answered for") {
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Redis has not answered for") {
 		t.Errorf("ready: %v", err)
 	}
 

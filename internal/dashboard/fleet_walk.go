@@ -42,6 +42,7 @@ func (f *fleet) look(ctx context.Context) check {
 		return nil
 	})
 	if err != nil {
+		f.contact.failed(err)
 		return check{err: fmt.Errorf("the roll: %w", err)}
 	}
 	f.contact.answered()

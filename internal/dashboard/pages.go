@@ -160,11 +160,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, text s
 	s.show(w, r, status, "error", view{Title: fmt.Sprint(status), Data: text})
 }
 
-// failWith answers for an error of Redis. It is logged by whoever follows Redis, not once
+// failWith answers for an error of Redis, which is away or has refused. It is logged by whoever follows Redis, not once
 // for each page.
 func (s *Server) failWith(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the browser has gone
 	}
-	s.fail(w, r, http.StatusServiceUnavailable, "Redis does not answer: "+err.Error())
+	what := "Redis does not answer: "
+	if isReply(err) {
+		what = "Redis refuses: "
+	}
+	s.fail(w, r, http.StatusServiceUnavailable, what+err.Error())
 }

@@ -25,6 +25,8 @@ const (
 type sets struct {
 	store *tasks.Store
 	hub   *hub
+	lists failures // of reading which sets there are
+	heads failures // of reading what is known of some
 
 	mu     sync.Mutex
 	known  map[tasks.Number]*head // nil for one that is known by its number only
@@ -37,9 +39,9 @@ type sets struct {
 	next   int                   // where the reading of open sets goes on
 }
 
-func newSets(store *tasks.Store, hub *hub) *sets {
+func newSets(store *tasks.Store, hub *hub, fails failures) *sets {
 	return &sets{
-		store: store, hub: hub,
+		store: store, hub: hub, lists: fails, heads: fails,
 		known: map[tasks.Number]*head{}, open: map[tasks.Number]bool{}, wanted: map[tasks.Number]bool{},
 	}
 }
@@ -55,10 +57,11 @@ func (x *sets) run(ctx context.Context) error {
 		if now.Sub(checked) >= setsCheck {
 			count, err := x.store.CountSets(ctx)
 			if err == nil && (now.Sub(full) >= setsFull || int(count) != x.size() && now.Sub(full) >= setsCheck) {
-				if x.reconcile(ctx) == nil {
+				if err = x.reconcile(ctx); err == nil {
 					full = now
 				}
 			}
+			x.lists.seen(err, "the list of task sets can't be read, trying on")
 			checked = now
 		}
 		pace := setsIdle
@@ -112,7 +115,9 @@ func (x *sets) refresh(ctx context.Context, open bool) {
 	}
 	x.mu.Unlock()
 	for part := range slices.Chunk(numbers, tasks.Chunk) {
-		if x.read(ctx, part) != nil {
+		err := x.read(ctx, part)
+		x.heads.seen(err, "task sets can't be read, trying on")
+		if err != nil {
 			x.mu.Lock()
 			for _, n := range part { // the events will not come again
 				x.wanted[n] = true

@@ -196,7 +196,7 @@ func TestManySetsArePaged(t *testing.T) {
 // The oldest sets are known by their number only when there are too many.
 func TestIndexIsBounded(t *testing.T) {
 	t.Parallel()
-	x := newSets(nil, newHub(nil, nil))
+	x := newSets(nil, newHub(nil, nil), failures{})
 	const n = setsKept + setsKept/10
 	for from := 0; from < n; from += 10_000 {
 		var ledgers []tasks.Ledger
@@ -266,7 +266,7 @@ func TestIndexFollows(t *testing.T) {
 }
 
 func BenchmarkIndexOf100000Sets(t *testing.B) {
-	x := newSets(nil, newHub(nil, nil))
+	x := newSets(nil, newHub(nil, nil), failures{})
 	for from := 0; from < 100_000; from += 500 {
 		var ledgers []tasks.Ledger
 		for i := from; i < from+500; i++ {

@@ -19,7 +19,12 @@ type looksWatch struct {
 	store *tasks.Store
 	hub   *hub
 	looks *looks
+	fails failures
 	last  map[tasks.Number]watched
+}
+
+func (s *Server) newLooksWatch() *looksWatch {
+	return &looksWatch{s.store, s.hub, s.looks, failures{log: s.cfg.Log}, map[tasks.Number]watched{}}
 }
 
 // watched is what was last seen of a set.
@@ -34,7 +39,7 @@ type watched struct {
 // watchLooks has the pages of sets that somebody follows ask again when something is new,
 // until ctx ends.
 func (s *Server) watchLooks(ctx context.Context) error {
-	w := looksWatch{s.store, s.hub, s.looks, map[tasks.Number]watched{}}
+	w := s.newLooksWatch()
 	tick := time.NewTicker(looksBeat)
 	defer tick.Stop()
 	for {
@@ -44,20 +49,21 @@ func (s *Server) watchLooks(ctx context.Context) error {
 			return nil
 		}
 		s.looks.forget()
-		_ = w.beat(ctx) // Redis is away: the next beat tries again
+		w.beat(ctx)
 	}
 }
 
 // beat looks at the sets that somebody follows.
-func (w *looksWatch) beat(ctx context.Context) error {
-	ledgers, results, err := w.store.LedgersAndResults(ctx, w.due())
-	if err != nil {
-		return err
+func (w *looksWatch) beat(ctx context.Context) {
+	numbers := w.due()
+	if len(numbers) == 0 { // which says nothing of Redis
+		return
 	}
+	ledgers, results, err := w.store.LedgersAndResults(ctx, numbers)
+	w.fails.seen(err, "task sets that are on a page can't be read, trying on")
 	for i, l := range ledgers {
 		w.seen(l, results[i])
 	}
-	return nil
 }
 
 // due are the sets to look at, those first that were not looked at for the longest time:
