@@ -132,6 +132,9 @@ func (f *fleet) leases() []lease {
 func (f *fleet) heard(e tasks.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(e.Host) > mostID {
+		return
+	}
 	switch e.Type {
 	case "host.duplicate":
 		if h := f.hosts[e.Host]; h != nil {
@@ -156,6 +159,9 @@ func (f *fleet) lookSoon(id string) {
 }
 
 func (f *fleet) lookSoonLocked(id string) {
+	if len(id) > mostID {
+		return
+	}
 	f.due[id] = true
 	select {
 	case f.wake <- struct{}{}:
@@ -187,12 +193,12 @@ func (f *fleet) dropLocked(id string) {
 
 // seenLocked takes what Redis says of a host, and reports whether that is new.
 func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
+	came, known := f.came[p.Host]
+	delete(f.came, p.Host)
 	if len(p.Host) > mostID {
 		return false
 	}
 	h := f.hosts[p.Host]
-	came, known := f.came[p.Host]
-	delete(f.came, p.Host)
 	if !p.Online {
 		if h == nil {
 			return false

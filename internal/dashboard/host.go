@@ -344,10 +344,14 @@ func numberForm(n tasks.Number) bool {
 	return err == nil
 }
 
-// Class is the class of the state, empty for one that there is not.
-func (d dispatched) Class() string {
-	if slices.Contains(tasks.States(), d.State) {
-		return "s-" + string(d.State)
+// Class is the class of the state.
+func (d dispatched) Class() string { return stateClass(d.State) }
+
+// stateClass is the class of a state, empty for one that there is not: anything can stand
+// in Redis.
+func stateClass(s tasks.State) string {
+	if slices.Contains(tasks.States(), s) {
+		return "s-" + string(s)
 	}
 	return ""
 }

@@ -87,7 +87,7 @@ func (x *sets) run(ctx context.Context) error {
 
 // happened notes that something was recorded of a set.
 func (x *sets) happened(n tasks.Number) {
-	if n == "" {
+	if !numberForm(n) { // anything can stand in an event
 		return
 	}
 	x.mu.Lock()

@@ -195,13 +195,17 @@ func (s *Server) taskPage(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ledgerRegion renders the head of a set for everyone who looks at it.
+// ledgerRegion renders the head of a set for everyone who looks at it, or that it is no
+// longer there.
 func (s *Server) ledgerRegion(ctx context.Context, about string) (string, error) {
 	n, err := tasks.ParseNumber(about)
 	if err != nil {
 		return "", err
 	}
 	l, err := s.store.Ledger(ctx, n)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return s.region("task", "ledger", taskPage{ledgerPart: ledgerPart{Ledger: tasks.Ledger{Number: n}}})
+	}
 	if err != nil {
 		return "", err
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	looksKept    = 8               // task sets of which hosts and results are kept in memory
+	looksKept    = 8               // task sets of which hosts and results are kept in memory,
+	looksOpen    = 32              // and as many if all of them are on somebody's page
 	looksResults = 3_000_000       // results of all of them together
 	lookIdle     = 2 * time.Minute // what nobody has looked at for so long is let go
 	lookMay      = 500 * time.Millisecond
@@ -46,13 +47,14 @@ type member struct {
 // looks is what is kept of the sets that somebody looks at.
 type looks struct {
 	store *tasks.Store
+	hub   *hub
 
 	mu  sync.Mutex
 	all map[tasks.Number]*look
 }
 
-func newLooks(store *tasks.Store) *looks {
-	return &looks{store: store, all: map[tasks.Number]*look{}}
+func newLooks(store *tasks.Store, hub *hub) *looks {
+	return &looks{store: store, hub: hub, all: map[tasks.Number]*look{}}
 }
 
 // at calls with what is kept of the set of a ledger, which is nobody else's meanwhile.
@@ -81,30 +83,51 @@ func (x *looks) at(l tasks.Ledger, call func(*look) error) error {
 	return err
 }
 
-// forget lets go what nobody has looked at for some time.
+// followed reports whether a set is on somebody's page.
+func (x *looks) followed(n tasks.Number) bool {
+	for _, region := range []string{"ledger", "members", "outputs", "results"} {
+		if x.hub.followed(region + ":" + string(n)) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget lets go what nobody has looked at for some time, and has on no page.
 func (x *looks) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for n, k := range x.all {
-		if time.Since(k.used) > lookIdle {
+		if time.Since(k.used) > lookIdle && !x.followed(n) {
 			delete(x.all, n)
 		}
 	}
 }
 
 // forgetLocked lets go what was looked at the longest time ago, when there is too much;
-// never the one that is looked at now.
+// never the one that is looked at now, and what is on somebody's page only if that is too
+// much by itself.
 func (x *looks) forgetLocked(now *look) {
 	for {
-		var oldest *look
+		var oldest, open *look
 		results := 0
 		for _, k := range x.all {
 			results += k.size
-			if k != now && (oldest == nil || k.used.Before(oldest.used)) {
-				oldest = k
+			which := &oldest
+			if x.followed(k.number) {
+				which = &open
+			}
+			if k != now && (*which == nil || k.used.Before((*which).used)) {
+				*which = k
 			}
 		}
-		if oldest == nil || len(x.all) <= looksKept && results <= looksResults {
+		if len(x.all) <= looksKept && results <= looksResults {
+			return
+		}
+		if oldest == nil && (len(x.all) > looksOpen || results > looksResults) {
+			oldest = open
+		}
+		if oldest == nil {
 			return
 		}
 		delete(x.all, oldest.number)

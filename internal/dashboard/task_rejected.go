@@ -68,6 +68,13 @@ func (x *rejected) add(e tasks.Event, newest bool) {
 	x.hub.touch("rejected")
 }
 
+// forget lets go all of them.
+func (x *rejected) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.list = nil
+}
+
 func (x *rejected) newest() []tasks.Event {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -77,8 +77,9 @@ func (w *looksWatch) due() (numbers []tasks.Number) {
 		}
 		followed[n] = true
 		was := w.last[n]
-		if was.ledger.Stage == tasks.Closed && was.whole && time.Since(was.looked) < openBeat {
-			continue // little happens to one that has ended
+		over := was.ledger.Stage == tasks.Closed && was.whole || was.ledger.Stage == ""
+		if over && time.Since(was.looked) < openBeat {
+			continue // little happens to one that has ended or is not there
 		}
 		numbers = append(numbers, n)
 	}
@@ -97,6 +98,13 @@ func (w *looksWatch) due() (numbers []tasks.Number) {
 func (w *looksWatch) seen(l tasks.Ledger, results int64) {
 	was, known := w.last[l.Number]
 	now := watched{l, results, w.looks.whole(l.Number), time.Now(), was.asked}
+	if l.Stage == "" { // it has gone, or nobody has heard of it
+		if was.ledger.Stage != "" {
+			w.hub.touch("ledger:" + string(l.Number))
+		}
+		w.last[l.Number] = now
+		return
+	}
 	moved := !known || !sameCounts(was.ledger, l) || !was.ledger.Cancelled.Equal(l.Cancelled)
 	more := !known || results != was.results
 	late := l.Stage != tasks.Closed && time.Since(was.asked) >= openBeat

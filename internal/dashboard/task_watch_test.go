@@ -109,3 +109,104 @@ func TestWatchIsBounded(t *testing.T) {
 		t.Errorf("%d of %d sets had their turn", len(seen), n)
 	}
 }
+
+// A set that has gone is told of once, and its head says so; one that nobody has made is
+// nothing.
+func TestGoneSet(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.set("AC1", "a", "web-1")
+	w := b.watch("ledger:AC1", "ledger:AC9")
+	w.beat(b.Context())
+	if got := b.touched(); !slices.Equal(got, []string{"ledger:AC1"}) {
+		t.Errorf("at first: %v", got)
+	}
+	b.must(b.rdb.Del(b.Context(), tasks.KeyMeta("AC1")).Err())
+	for _, want := range [][]string{{"ledger:AC1"}, nil} {
+		w.beat(b.Context())
+		if got := b.touched(); !slices.Equal(got, want) {
+			t.Errorf("it has gone: %v, want %v", got, want)
+		}
+	}
+	if due := w.due(); len(due) != 0 {
+		t.Errorf("what is not there is looked at again at once: %v", due)
+	}
+	for _, n := range []string{"AC1", "AC9"} {
+		region, err := b.srv.ledgerRegion(b.Context(), n)
+		if err != nil || !strings.Contains(region, "no longer in Redis") || !strings.Contains(region, n) || strings.Contains(region, "set-facts") {
+			t.Errorf("%s: %q, %v", n, region, err)
+		}
+	}
+}
+
+// What is kept of a set stays while the set is on somebody's page, up to a bound.
+func TestLooksOnPagesStay(t *testing.T) {
+	t.Parallel()
+	h := newHub(nil, nil)
+	x := newLooks(nil, h)
+	at := func(n int) {
+		t.Helper()
+		if err := x.at(tasks.Ledger{Number: tasks.Number(fmt.Sprint("AC", n))}, func(*look) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	visit(t, h, "results:AC0")
+	for n := range looksKept + 3 {
+		at(n)
+	}
+	if len(x.all) != looksKept || x.all["AC0"] == nil || x.all["AC1"] != nil {
+		t.Errorf("%d are kept", len(x.all))
+	}
+	for _, k := range x.all {
+		k.used = time.Now().Add(-2 * lookIdle)
+	}
+	if x.forget(); len(x.all) != 1 || x.all["AC0"] == nil {
+		t.Errorf("%d are kept that nobody has asked for lately", len(x.all))
+	}
+	for n := range 2 * looksOpen {
+		visit(t, h, fmt.Sprint("ledger:AC", n))
+		at(n)
+	}
+	if len(x.all) != looksOpen {
+		t.Errorf("%d are kept, all on pages", len(x.all))
+	}
+}
+
+// Anything can stand in Redis: a state that there is not is text, and names no class.
+func TestNonsenseFromRedis(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.set("AC1", "a", "web-1")
+	b.must(b.rdb.HSet(b.Context(), tasks.KeyHosts("AC1"), "web-1", "x evil\x1b[31m").Err())
+	for _, url := range []string{"/tasks/AC1", "/tasks/AC1/hosts/web-1"} {
+		body := b.get(url, "").Body.String()
+		if strings.Contains(body, "s-x") || strings.Contains(body, "\x1b") {
+			t.Errorf("%s: %s", url, body)
+		}
+		if url != "/tasks/AC1" && !strings.Contains(body, `x evil\x1b[31m`) {
+			t.Errorf("%s does not show the state: %s", url, body)
+		}
+	}
+	long := "h" + strings.Repeat("x", mostID)
+	f := b.srv.fleet
+	f.heard(tasks.Event{Type: "host.online", Host: long})
+	f.lookSoon(long)
+	if len(f.came) != 0 || len(f.due) != 0 {
+		t.Errorf("of a long id: %d, %d", len(f.came), len(f.due))
+	}
+	f.came[long] = time.Now()
+	f.mu.Lock()
+	f.seenLocked(tasks.Presence{Host: long}, 0)
+	f.mu.Unlock()
+	if len(f.came) != 0 {
+		t.Error("when a long id came is kept for good")
+	}
+	b.srv.sets.happened("no number")
+	if len(b.srv.sets.wanted) != 0 {
+		t.Errorf("to read: %v", b.srv.sets.wanted)
+	}
+	b.srv.happened(tasks.Event{Type: "request.rejected", ID: "1-1"})
+	if b.srv.forgotten(); len(b.srv.rejected.newest()) != 0 {
+		t.Error("a rejected request is left of a Redis that was emptied")
+	}
+}
