@@ -26,6 +26,7 @@ type fleet struct {
 	roll    *tasks.Roll
 	contact *contact
 	touch   func(topics ...string) // tells browsers
+	watched func() bool            // whether there are any
 	fails   failures               // of reading the roll
 	past    *past
 	pace    pace
@@ -85,6 +86,12 @@ type lease struct {
 	Until time.Time // by Redis's clock
 	Runs  bool
 	Hosts int
+}
+
+// looksLike reports whether a page shows two leases alike: the end of one that runs moves
+// on each second.
+func (l lease) looksLike(o lease) bool {
+	return l.ID == o.ID && l.Runs == o.Runs && (l.Runs || l.Until.Equal(o.Until))
 }
 
 func newFleet(rdb redis.UniversalClient, c *contact, touch func(...string), fails failures) *fleet {

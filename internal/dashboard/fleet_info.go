@@ -116,12 +116,12 @@ func (q *infoQueue) take(most int) []string {
 }
 
 // readInfos reads what hosts tell of themselves: soon for those that have come, that
-// are on somebody's page or were never read, and now and then for the others.
+// are on somebody's page or were never read, and now and then for the others while anybody
+// looks at any page.
 func (f *fleet) readInfos(ctx context.Context) error {
 	tick := time.NewTicker(infoPause)
 	defer tick.Stop()
-	var rest []string // of all hosts, in this round
-	var round time.Time
+	var round infoRound
 	fails := failures{log: f.fails.log}
 	for ctx.Err() == nil {
 		ids := f.infos.take(infoChunk)
@@ -133,12 +133,8 @@ func (f *fleet) readInfos(ctx context.Context) error {
 				continue
 			case <-tick.C:
 			}
-			if len(rest) == 0 && time.Since(round) > infoEvery {
-				rest, round = f.ids(), time.Now()
-			}
 			if ids = f.infos.take(infoChunk); len(ids) == 0 {
-				n := min(infoChunk, len(rest))
-				ids, rest = rest[:n], rest[n:]
+				ids = round.next(f)
 			}
 		}
 		if len(ids) == 0 {
@@ -152,6 +148,27 @@ func (f *fleet) readInfos(ctx context.Context) error {
 		pause(ctx, time.Second)
 	}
 	return nil
+}
+
+// infoRound goes round all hosts.
+type infoRound struct {
+	rest  []string
+	began time.Time
+}
+
+// next returns the next hosts of the round, none while nobody looks at any page: the round
+// goes on when somebody does.
+func (r *infoRound) next(f *fleet) []string {
+	if !f.watched() {
+		return nil
+	}
+	if len(r.rest) == 0 && time.Since(r.began) > infoEvery {
+		r.rest, r.began = f.ids(), time.Now()
+	}
+	n := min(infoChunk, len(r.rest))
+	ids := r.rest[:n]
+	r.rest = r.rest[n:]
+	return ids
 }
 
 // shown says that hosts are on somebody's page.

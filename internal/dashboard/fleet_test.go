@@ -316,3 +316,43 @@ func TestPastFromEvents(t *testing.T) {
 		t.Errorf("news %q", got) // none twice
 	}
 }
+
+// Nobody's page costs Redis nothing: all hosts are gone round only while there is a browser,
+// and a lease that is renewed is no news.
+func TestNobodyLooks(t *testing.T) {
+	t.Parallel()
+	s := unasked(t)
+	many(s, infoChunk*3/2)
+	var round infoRound
+	if got := round.next(s.fleet); len(got) != 0 {
+		t.Errorf("%d hosts for nobody", len(got))
+	}
+	b := visit(t, s.hub, "listeners")
+	if got := round.next(s.fleet); len(got) != infoChunk {
+		t.Errorf("%d hosts when the first one looks", len(got))
+	}
+	s.hub.leave(b)
+	if got := round.next(s.fleet); len(got) != 0 {
+		t.Errorf("%d hosts when the last one has gone", len(got))
+	}
+	visit(t, s.hub, "listeners")
+	if got := len(round.next(s.fleet)); got != infoChunk/2 || len(round.next(s.fleet)) != 0 {
+		t.Errorf("%d hosts in the rest of the round", got)
+	}
+
+	touched := func(until time.Duration, runs bool) bool {
+		s.fleet.compare(check{leases: []lease{{ID: "l1", Until: time.Now().Add(until), Runs: runs}}})
+		s.hub.mu.Lock()
+		defer s.hub.mu.Unlock()
+		was := s.hub.topics["listeners"].touched
+		s.hub.topics["listeners"].touched = false
+		return was
+	}
+	got := fmt.Sprint(touched(10*time.Second, true), touched(11*time.Second, true), touched(-time.Second, false), touched(10*time.Second, true))
+	if got != "true false true true" {
+		t.Errorf("a new lease, one renewed, one ended, a new one: %s", got)
+	}
+	if got := find(t, s, "/").region("listeners"); got != "l1 75 hosts" {
+		t.Errorf("shown: %q", got)
+	}
+}

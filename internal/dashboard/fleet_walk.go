@@ -136,8 +136,9 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 	}
 	sameLeases = !f.read.IsZero() && slices.Equal(alive(f.listeners), alive(c.leases))
 	fits = c.entries == int64(len(f.hosts))+f.strays
-	if !slices.Equal(f.listeners, c.leases) {
-		f.listeners = c.leases
+	was := f.listeners
+	f.listeners = c.leases
+	if !slices.EqualFunc(was, c.leases, lease.looksLike) {
 		f.touch("listeners")
 		if !sameLeases {
 			f.touch("numbers")

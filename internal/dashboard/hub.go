@@ -136,6 +136,13 @@ func (h *hub) followed(topic string) bool {
 	return h.topics[topic] != nil
 }
 
+// watched reports whether there is any browser.
+func (h *hub) watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.browsers) > 0
+}
+
 // abouts are what those topics of a region are about that somebody looks at.
 func (h *hub) abouts(region string) (list []string) {
 	h.mu.Lock()

@@ -164,8 +164,10 @@ func (s *Server) taskPage(w http.ResponseWriter, r *http.Request) {
 	wants := func(name string) bool { return region == "" || region == name }
 	var p taskPage
 	err := s.looks.at(l, func(k *look) (err error) {
-		if p.Commands, err = s.store.Commands(r.Context(), l.Number); err != nil {
-			return err
+		if wants("outputs") {
+			if p.Commands, err = s.store.Commands(r.Context(), l.Number); err != nil {
+				return err
+			}
 		}
 		if err := k.outputs.advance(r.Context(), s.store, l.Number, lookMay); err != nil {
 			return err
