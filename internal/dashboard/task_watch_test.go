@@ -50,7 +50,7 @@ func TestResultsAreReadOn(t *testing.T) {
 		}
 	}
 	page := b.get("/tasks/AC1/hosts/web-1", "")
-	if body := page.Body.String(); !strings.Contains(body, `data-live="redis results:AC1"`) || !strings.Contains(body, `data-region="results"`) {
+	if body := page.Body.String(); !strings.Contains(body, `data-live="redis results:AC1" data-stamp="`) || !strings.Contains(body, `data-region="results"`) {
 		t.Errorf("the page follows something else: %s", body)
 	}
 	if w := b.get("/tasks/AC1/hosts/web-1", "results"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "out") {
