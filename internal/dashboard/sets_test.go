@@ -197,15 +197,17 @@ func TestManySetsArePaged(t *testing.T) {
 func TestIndexIsBounded(t *testing.T) {
 	t.Parallel()
 	x := newSets(nil, newHub(nil, nil), failures{})
-	const n = setsKept + setsKept/10
-	for from := 0; from < n; from += 10_000 {
+	const kept = 10_000
+	x.pace.kept = kept
+	const n = kept + kept/10
+	for from := 0; from < n; from += 500 {
 		var ledgers []tasks.Ledger
-		for i := from; i < from+10_000; i++ {
+		for i := from; i < from+500; i++ {
 			ledgers = append(ledgers, tasks.Ledger{Number: tasks.Number(fmt.Sprint("AC", i)), Stage: tasks.Closed, Created: time.UnixMilli(int64(i + 1))})
 		}
 		x.mergeLocked(ledgers)
 	}
-	if len(x.order) > setsKept+setsKept/50 || len(x.known) != n || len(x.order)+x.older != n {
+	if len(x.order) > kept+kept/50 || len(x.known) != n || len(x.order)+x.older != n {
 		t.Errorf("%d in the index, %d older, %d known", len(x.order), x.older, len(x.known))
 	}
 	if got := newest(x, 1); got[0] != tasks.Number(fmt.Sprint("AC", n-1)) {

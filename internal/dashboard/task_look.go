@@ -48,13 +48,14 @@ type member struct {
 type looks struct {
 	store *tasks.Store
 	hub   *hub
+	beat  time.Duration // between two looks at the sets on pages
 
 	mu  sync.Mutex
 	all map[tasks.Number]*look
 }
 
 func newLooks(store *tasks.Store, hub *hub) *looks {
-	return &looks{store: store, hub: hub, all: map[tasks.Number]*look{}}
+	return &looks{store: store, hub: hub, beat: 500 * time.Millisecond, all: map[tasks.Number]*look{}}
 }
 
 // at calls with what is kept of the set of a ledger, which is nobody else's meanwhile.

@@ -10,8 +10,7 @@ import (
 
 const (
 	openBeat   = 2 * time.Second // how often a page asks again for the hosts of an open set, whatever is known of it
-	looksBeat  = 500 * time.Millisecond
-	looksBatch = 200 // sets that one beat looks at
+	looksBatch = 200             // sets that one beat looks at
 )
 
 // looksWatch is what was last seen of the sets that somebody follows.
@@ -40,7 +39,7 @@ type watched struct {
 // until ctx ends.
 func (s *Server) watchLooks(ctx context.Context) error {
 	w := s.newLooksWatch()
-	tick := time.NewTicker(looksBeat)
+	tick := time.NewTicker(s.looks.beat)
 	defer tick.Stop()
 	for {
 		select {
