@@ -48,26 +48,45 @@ func (s *Store) Sets(ctx context.Context, visit func([]Number) error) error {
 // Ledgers reads the heads of sets, in their order, in one round trip: some hundreds at
 // most. One that is not in Redis has its Number only, and no Stage.
 func (s *Store) Ledgers(ctx context.Context, numbers []Number) ([]Ledger, error) {
+	ledgers, _, err := s.ledgers(ctx, numbers, false)
+	return ledgers, err
+}
+
+// LedgersAndResults reads the heads of sets as Ledgers does, and in the same round trip
+// how many results each set has. Those only ever become more.
+func (s *Store) LedgersAndResults(ctx context.Context, numbers []Number) (ledgers []Ledger, results []int64, err error) {
+	return s.ledgers(ctx, numbers, true)
+}
+
+func (s *Store) ledgers(ctx context.Context, numbers []Number, count bool) ([]Ledger, []int64, error) {
 	if len(numbers) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	metas := make([]*redis.MapStringStringCmd, len(numbers))
+	counts := make([]*redis.IntCmd, len(numbers))
 	err := s.pipelined(ctx, func(p redis.Pipeliner) {
 		for i, n := range numbers {
 			metas[i] = p.HGetAll(ctx, KeyMeta(n))
+			if count {
+				counts[i] = p.XLen(ctx, KeyResults(n))
+			}
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ledgers of %d task sets: %w", len(numbers), err)
+		return nil, nil, fmt.Errorf("ledgers of %d task sets: %w", len(numbers), err)
 	}
 	ledgers := make([]Ledger, len(numbers))
+	results := make([]int64, len(numbers))
 	for i, n := range numbers {
 		ledgers[i].Number = n
 		if meta := metas[i].Val(); meta["state"] != "" {
 			ledgers[i] = parseLedger(n, meta)
 		}
+		if count {
+			results[i] = counts[i].Val()
+		}
 	}
-	return ledgers, nil
+	return ledgers, results, nil
 }
 
 // Commands are the commands of a set in the order in which they run.

@@ -146,6 +146,11 @@ func TestResultsAt(t *testing.T) {
 	if count, err := f.store.CountResults(f.Context(), n); count != 3 || err != nil {
 		t.Errorf("%d results, %v", count, err)
 	}
+	f.must(f.rdb.Set(f.Context(), tasks.KeyResults("AC2"), "no stream", 0).Err())
+	ledgers, counts, err := f.store.LedgersAndResults(f.Context(), []tasks.Number{"AC2", n})
+	if err != nil || !slices.Equal(counts, []int64{0, 3}) || ledgers[0].Stage != "" || ledgers[1].Counts[tasks.Failed] != 1 {
+		t.Errorf("ledgers %+v, results %v, %v", ledgers, counts, err)
+	}
 	stored := f.results(n, "")
 	got, err := f.store.ResultsAt(f.Context(), n, []string{stored[2].ID, "1-1", stored[0].ID})
 	if err != nil || !slices.Equal(got, []tasks.Result{stored[2], {}, stored[0]}) {

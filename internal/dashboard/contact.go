@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type contact struct {
 	mu    sync.Mutex
 	last  time.Time // zero: not yet
 	began time.Time
+	err   error // why it has not answered since, as far as is known
 }
 
 func newContact() *contact { return &contact{began: time.Now()} }
@@ -28,7 +30,24 @@ func newContact() *contact { return &contact{began: time.Now()} }
 func (c *contact) answered() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = time.Now()
+	c.last, c.err = time.Now(), nil
+}
+
+// failed notes why Redis has not answered.
+func (c *contact) failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
+// cause is why Redis does not answer, as far as is known.
+func (c *contact) cause() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return fmt.Errorf("no word for %s", silence)
+	}
+	return c.err
 }
 
 // outage is a silence of Redis. Since is when it has last answered, zero if it never has.
@@ -65,7 +84,7 @@ func (s *Server) watch(ctx context.Context) error {
 			continue
 		}
 		if was = is; is {
-			s.cfg.Log.Error("redis does not answer; the page shows what was last known")
+			s.cfg.Log.WithError(s.contact.cause()).Error("redis does not answer; the page shows what was last known")
 			s.hub.touch("redis")
 		} else {
 			s.cfg.Log.Info("redis works again")

@@ -82,9 +82,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = newHub(s.regions(), cfg.Log)
 	s.fleet = newFleet(cfg.Redis, s.contact, s.hub.touch, failures{log: cfg.Log})
-	s.sets = newSets(s.store, s.hub)
-	s.rejected = &rejected{hub: s.hub}
-	s.looks = newLooks(s.store)
+	s.fleet.watched = s.hub.watched
+	s.sets = newSets(s.store, s.hub, failures{log: cfg.Log})
+	s.rejected = &rejected{hub: s.hub, fails: failures{log: cfg.Log}}
+	s.looks = newLooks(s.store, s.hub)
 	s.queues = newQueues(cfg.Redis, pages.tag)
 	return s, nil
 }

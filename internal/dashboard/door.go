@@ -34,7 +34,7 @@ func (s *Server) door() http.Handler {
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "There is no page "+r.URL.Path)
 	})
-	return s.guard(mux)
+	return s.guard(s.stamped(mux))
 }
 
 // guard turns away what would change something, and who was led here by a name that is

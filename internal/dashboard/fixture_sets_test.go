@@ -41,6 +41,9 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	srv.sets.pace.beat, srv.sets.pace.idle, srv.sets.pace.check = 50*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
+	srv.looks.beat = 50 * time.Millisecond
+	srv.fleet.pace = brisk()
 	return &bench{t, r.Client, tasks.NewStore(r.Client, tasks.StoreConfig{}), srv, srv.door()}
 }
 

@@ -26,6 +26,7 @@ type fleet struct {
 	roll    *tasks.Roll
 	contact *contact
 	touch   func(topics ...string) // tells browsers
+	watched func() bool            // whether there are any
 	fails   failures               // of reading the roll
 	past    *past
 	pace    pace
@@ -87,6 +88,12 @@ type lease struct {
 	Hosts int
 }
 
+// looksLike reports whether a page shows two leases alike: the end of one that runs moves
+// on each second.
+func (l lease) looksLike(o lease) bool {
+	return l.ID == o.ID && l.Runs == o.Runs && (l.Runs || l.Until.Equal(o.Until))
+}
+
 func newFleet(rdb redis.UniversalClient, c *contact, touch func(...string), fails failures) *fleet {
 	return &fleet{
 		rdb: rdb, roll: tasks.NewRoll(rdb), contact: c, touch: touch, fails: fails, past: &past{}, pace: defaultPace(),
@@ -132,6 +139,9 @@ func (f *fleet) leases() []lease {
 func (f *fleet) heard(e tasks.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(e.Host) > mostID {
+		return
+	}
 	switch e.Type {
 	case "host.duplicate":
 		if h := f.hosts[e.Host]; h != nil {
@@ -156,6 +166,9 @@ func (f *fleet) lookSoon(id string) {
 }
 
 func (f *fleet) lookSoonLocked(id string) {
+	if len(id) > mostID {
+		return
+	}
 	f.due[id] = true
 	select {
 	case f.wake <- struct{}{}:
@@ -187,12 +200,12 @@ func (f *fleet) dropLocked(id string) {
 
 // seenLocked takes what Redis says of a host, and reports whether that is new.
 func (f *fleet) seenLocked(p tasks.Presence, walk uint64) bool {
+	came, known := f.came[p.Host]
+	delete(f.came, p.Host)
 	if len(p.Host) > mostID {
 		return false
 	}
 	h := f.hosts[p.Host]
-	came, known := f.came[p.Host]
-	delete(f.came, p.Host)
 	if !p.Online {
 		if h == nil {
 			return false

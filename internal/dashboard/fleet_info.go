@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -115,12 +116,13 @@ func (q *infoQueue) take(most int) []string {
 }
 
 // readInfos reads what hosts tell of themselves: soon for those that have come, that
-// are on somebody's page or were never read, and now and then for the others.
+// are on somebody's page or were never read, and now and then for the others while anybody
+// looks at any page.
 func (f *fleet) readInfos(ctx context.Context) error {
 	tick := time.NewTicker(infoPause)
 	defer tick.Stop()
-	var rest []string // of all hosts, in this round
-	var round time.Time
+	var round infoRound
+	fails := failures{log: f.fails.log}
 	for ctx.Err() == nil {
 		ids := f.infos.take(infoChunk)
 		if len(ids) == 0 {
@@ -131,21 +133,42 @@ func (f *fleet) readInfos(ctx context.Context) error {
 				continue
 			case <-tick.C:
 			}
-			if len(rest) == 0 && time.Since(round) > infoEvery {
-				rest, round = f.ids(), time.Now()
-			}
 			if ids = f.infos.take(infoChunk); len(ids) == 0 {
-				n := min(infoChunk, len(rest))
-				ids, rest = rest[:n], rest[n:]
+				ids = round.next(f)
 			}
 		}
-		if len(ids) == 0 || f.readInfo(ctx, ids) == nil {
+		if len(ids) == 0 {
+			continue
+		}
+		err := f.readInfo(ctx, ids)
+		if fails.seen(err, "what hosts tell of themselves can't be read, trying on"); err == nil {
 			continue
 		}
 		f.infos.want(ids...)
 		pause(ctx, time.Second)
 	}
 	return nil
+}
+
+// infoRound goes round all hosts.
+type infoRound struct {
+	rest  []string
+	began time.Time
+}
+
+// next returns the next hosts of the round, none while nobody looks at any page: the round
+// goes on when somebody does.
+func (r *infoRound) next(f *fleet) []string {
+	if !f.watched() {
+		return nil
+	}
+	if len(r.rest) == 0 && time.Since(r.began) > infoEvery {
+		r.rest, r.began = f.ids(), time.Now()
+	}
+	n := min(infoChunk, len(r.rest))
+	ids := r.rest[:n]
+	r.rest = r.rest[n:]
+	return ids
 }
 
 // shown says that hosts are on somebody's page.
@@ -166,19 +189,19 @@ func (f *fleet) shown(hosts []*host) {
 func (f *fleet) readInfo(ctx context.Context, ids []string) error {
 	fields := make([]*redis.SliceCmd, len(ids))
 	addrs := make([]*redis.StringSliceCmd, len(ids))
-	_, err := f.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = f.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			fields[i] = p.HMGet(ctx, tasks.KeyHost(id, "info"), "hostname", "os", "arch", "version", "tags")
 			addrs[i] = p.LRange(ctx, tasks.KeyHost(id, "ipv4"), 0, mostIPs-1)
 		}
 		return nil
 	})
-	answered := err == nil
 	for i := range ids { // a key of another type is none
-		answered = answered || fields[i].Err() == nil || addrs[i].Err() == nil || isReply(fields[i].Err())
-	}
-	if !answered {
-		return err
+		for _, err := range []error{fields[i].Err(), addrs[i].Err()} {
+			if script.Transient(err) {
+				return err
+			}
+		}
 	}
 	f.contact.answered()
 	f.mu.Lock()
@@ -205,6 +228,10 @@ func (f *fleet) readInfo(ctx context.Context, ids []string) error {
 	}
 	return nil
 }
+
+// isNone reports whether err means that there is nothing of the kind that was asked for,
+// as of a key of another type. That Redis can't tell now, or not to us, is no such answer.
+func isNone(err error) bool { return isReply(err) && !script.Transient(err) }
 
 // isReply reports whether Redis itself has said err: it is not away.
 func isReply(err error) bool {

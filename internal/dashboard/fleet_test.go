@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/tasks"
@@ -104,20 +107,20 @@ func TestReconcileWithoutEvents(t *testing.T) {
 	s.eventually("/", "the roll is read", online("0"))
 
 	var hosts []string
-	for i := range 5000 {
+	for i := range 500 {
 		hosts = append(hosts, "raw-"+strconv.Itoa(i))
 	}
 	s.raw("l1", hosts...)
 	s.raw("l2", "other-1", "other-2")
-	p := s.eventually("/", "hosts without events", online("5,002"))
+	p := s.eventually("/", "hosts without events", online("502"))
 	if got := p.id("listeners-alive"); got != "2" {
 		t.Errorf("%s listeners", got)
 	}
-	if got := p.region("listeners"); !strings.Contains(got, "l1 5,000 hosts") || !strings.Contains(got, "l2 2 hosts") {
+	if got := p.region("listeners"); !strings.Contains(got, "l1 500 hosts") || !strings.Contains(got, "l2 2 hosts") {
 		t.Errorf("listeners %q", got)
 	}
 
-	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, hosts[:4990]...).Err())
+	s.must(s.rdb.HDel(ctx, tasks.KeyOnline, hosts[:490]...).Err())
 	s.eventually("/", "hosts taken away", online("12"))
 
 	// A lease that ends takes its hosts along, and nothing else.
@@ -180,6 +183,8 @@ func TestWatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := unasked(t)
+		log, lines := logtest.NewNullLogger()
+		s.cfg.Log = log
 		ctx, cancel := context.WithCancel(t.Context())
 		var services sync.WaitGroup
 		services.Go(func() { s.watch(ctx) })
@@ -191,7 +196,11 @@ func TestWatch(t *testing.T) {
 		if list := got(b); list != nil {
 			t.Errorf("while Redis answers: %v", list)
 		}
+		s.contact.failed(errors.New("no route"))
 		rest(2 * time.Second)
+		if e := lines.LastEntry(); e == nil || fmt.Sprint(e.Data[logrus.ErrorKey]) != "no route" {
+			t.Errorf("log: %v", e)
+		}
 		if list := got(b); len(list) != 1 || !strings.HasPrefix(list[0], "swap redis <p") {
 			t.Errorf("Redis is away: %v", list)
 		}
@@ -252,7 +261,7 @@ func TestRedisAway(t *testing.T) {
 	if got := s.get("/hosts/web-1", http.StatusOK); !strings.HasPrefix(got.id("host-state"), "online") || !strings.Contains(got.region("dispatches"), "while Redis is away") {
 		t.Errorf("host %q", got.region("host"))
 	}
-	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "redis has not answered for") {
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Redis has not answered for") {
 		t.Errorf("ready: %v", err)
 	}
 
@@ -305,5 +314,45 @@ func TestPastFromEvents(t *testing.T) {
 	m := live.until("the next news", func(m sent) bool { return m.data.Region == "news" })
 	if got := words(parsed(t, m.data.HTML).root); strings.Count(got, "came ") != 3 || strings.Count(got, "went ") != 2 {
 		t.Errorf("news %q", got) // none twice
+	}
+}
+
+// Nobody's page costs Redis nothing: all hosts are gone round only while there is a browser,
+// and a lease that is renewed is no news.
+func TestNobodyLooks(t *testing.T) {
+	t.Parallel()
+	s := unasked(t)
+	many(s, infoChunk*3/2)
+	var round infoRound
+	if got := round.next(s.fleet); len(got) != 0 {
+		t.Errorf("%d hosts for nobody", len(got))
+	}
+	b := visit(t, s.hub, "listeners")
+	if got := round.next(s.fleet); len(got) != infoChunk {
+		t.Errorf("%d hosts when the first one looks", len(got))
+	}
+	s.hub.leave(b)
+	if got := round.next(s.fleet); len(got) != 0 {
+		t.Errorf("%d hosts when the last one has gone", len(got))
+	}
+	visit(t, s.hub, "listeners")
+	if got := len(round.next(s.fleet)); got != infoChunk/2 || len(round.next(s.fleet)) != 0 {
+		t.Errorf("%d hosts in the rest of the round", got)
+	}
+
+	touched := func(until time.Duration, runs bool) bool {
+		s.fleet.compare(check{leases: []lease{{ID: "l1", Until: time.Now().Add(until), Runs: runs}}})
+		s.hub.mu.Lock()
+		defer s.hub.mu.Unlock()
+		was := s.hub.topics["listeners"].touched
+		s.hub.topics["listeners"].touched = false
+		return was
+	}
+	got := fmt.Sprint(touched(10*time.Second, true), touched(11*time.Second, true), touched(-time.Second, false), touched(10*time.Second, true))
+	if got != "true false true true" {
+		t.Errorf("a new lease, one renewed, one ended, a new one: %s", got)
+	}
+	if got := find(t, s, "/").region("listeners"); got != "l1 75 hosts" {
+		t.Errorf("shown: %q", got)
 	}
 }

@@ -42,6 +42,7 @@ func (f *fleet) look(ctx context.Context) check {
 		return nil
 	})
 	if err != nil {
+		f.contact.failed(err)
 		return check{err: fmt.Errorf("the roll: %w", err)}
 	}
 	f.contact.answered()
@@ -135,8 +136,9 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 	}
 	sameLeases = !f.read.IsZero() && slices.Equal(alive(f.listeners), alive(c.leases))
 	fits = c.entries == int64(len(f.hosts))+f.strays
-	if !slices.Equal(f.listeners, c.leases) {
-		f.listeners = c.leases
+	was := f.listeners
+	f.listeners = c.leases
+	if !slices.EqualFunc(was, c.leases, lease.looksLike) {
 		f.touch("listeners")
 		if !sameLeases {
 			f.touch("numbers")

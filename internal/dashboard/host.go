@@ -167,7 +167,7 @@ func (v *hostView) Info() hostInfo {
 		return n
 	}
 	fields, err := v.s.cfg.Redis.HGetAll(v.ctx, tasks.KeyHost(v.ID, "info")).Result()
-	if err != nil && !isReply(err) {
+	if err != nil && !isNone(err) {
 		v.note(err)
 	}
 	for name, value := range fields {
@@ -204,7 +204,7 @@ func (v *hostView) Info() hostInfo {
 		n.Fields = n.Fields[:hostFields]
 	}
 	n.IPv4, err = v.s.cfg.Redis.LRange(v.ctx, tasks.KeyHost(v.ID, "ipv4"), 0, hostAddrs-1).Result()
-	if err != nil && !isReply(err) {
+	if err != nil && !isNone(err) {
 		v.note(err)
 	}
 	return n
@@ -227,7 +227,7 @@ func (v *hostView) Waiting() (numbers []tasks.Number) {
 		}
 		return nil
 	})
-	if err != nil && err != enough && !isReply(err) {
+	if err != nil && err != enough && !isNone(err) {
 		v.note(err)
 	}
 	slices.Sort(numbers)
@@ -320,7 +320,7 @@ func (v *hostView) dispatches() (d dispatches) {
 // inSets returns those of the sets that have the host.
 func (v *hostView) inSets(heads []head) ([]dispatched, error) {
 	states := make([]*redis.StringCmd, len(heads))
-	_, err := v.s.cfg.Redis.Pipelined(v.ctx, func(p redis.Pipeliner) error {
+	_, _ = v.s.cfg.Redis.Pipelined(v.ctx, func(p redis.Pipeliner) error {
 		for i, h := range heads {
 			states[i] = p.HGet(v.ctx, tasks.KeyHosts(h.Number), v.ID)
 		}
@@ -331,8 +331,8 @@ func (v *hostView) inSets(heads []head) ([]dispatched, error) {
 		switch e := states[i].Err(); {
 		case e == nil && numberForm(h.Number):
 			list = append(list, dispatched{h, tasks.State(clip(states[i].Val(), mostShort))})
-		case e != nil && !isReply(e):
-			return nil, err
+		case e != nil && !isNone(e):
+			return nil, e
 		}
 	}
 	return list, nil
@@ -344,10 +344,14 @@ func numberForm(n tasks.Number) bool {
 	return err == nil
 }
 
-// Class is the class of the state, empty for one that there is not.
-func (d dispatched) Class() string {
-	if slices.Contains(tasks.States(), d.State) {
-		return "s-" + string(d.State)
+// Class is the class of the state.
+func (d dispatched) Class() string { return stateClass(d.State) }
+
+// stateClass is the class of a state, empty for one that there is not: anything can stand
+// in Redis.
+func stateClass(s tasks.State) string {
+	if slices.Contains(tasks.States(), s) {
+		return "s-" + string(s)
 	}
 	return ""
 }

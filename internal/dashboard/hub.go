@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 const (
 	maxBrowsers = 1000                   // live connections at the same time
 	hubPace     = 250 * time.Millisecond // changes within it are one message
+	mostTouched = 20_000                 // topics of which it is known when they were touched
 	maxRenders  = 4                      // regions that are made at the same time
 	renderLimit = 10 * time.Second       // for one region
 	renderAgain = 2 * time.Second        // after which one that could not be made is tried again
@@ -56,6 +58,13 @@ type hub struct {
 	ended    bool
 	browsers map[*browser]bool
 	topics   map[string]*topic // those that somebody follows
+
+	// What was touched when, also of what nobody follows yet: a page that was just loaded
+	// asks only for what has changed since. Times are counts of touches.
+	began   int64 // when this hub was made, Unix ns: another one counts anew
+	touches uint64
+	at      map[string]uint64 // by topic
+	floor   uint64            // what was touched up to then is not known by topic
 }
 
 // topic is what is known of one.
@@ -105,7 +114,7 @@ func (b *browser) take() []message {
 func newHub(renderers map[string]renderer, log logrus.FieldLogger) *hub {
 	return &hub{
 		renderers: renderers, log: log, renders: make(chan struct{}, maxRenders),
-		browsers: map[*browser]bool{}, topics: map[string]*topic{},
+		browsers: map[*browser]bool{}, topics: map[string]*topic{}, began: time.Now().UnixNano(), at: map[string]uint64{},
 	}
 }
 
@@ -113,17 +122,55 @@ func newHub(renderers map[string]renderer, log logrus.FieldLogger) *hub {
 func (h *hub) touch(topics ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.touches++
 	for _, name := range topics {
 		if t := h.topics[name]; t != nil {
 			t.touched = true
 		}
+		if len(name) > maxTopic { // which nobody can follow
+			continue
+		}
+		if len(h.at) >= mostTouched {
+			clear(h.at)
+			h.floor = h.touches
+		}
+		h.at[name] = h.touches
 	}
 }
 
-// touchAll touches all that somebody looks at.
+// stamp is the time by which a page is told apart from what is touched after it.
+func (h *hub) stamp() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Sprintf("%x-%x", h.began, h.touches)
+}
+
+// since returns the regions of a browser that were touched after a stamp; known is false if
+// that is not known, as of a stamp of another hub.
+func (h *hub) since(b *browser, stamp string) (regions []string, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var began int64
+	var touches uint64
+	if n, err := fmt.Sscanf(stamp, "%x-%x", &began, &touches); n != 2 || err != nil || began != h.began || touches < h.floor {
+		return nil, false
+	}
+	for _, name := range b.topics {
+		if h.at[name] > touches {
+			region, _, _ := strings.Cut(name, ":")
+			regions = append(regions, region)
+		}
+	}
+	return regions, true
+}
+
+// touchAll touches all that there is.
 func (h *hub) touchAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.touches++
+	h.floor = h.touches
+	clear(h.at)
 	for _, t := range h.topics {
 		t.touched = true
 	}
@@ -134,6 +181,13 @@ func (h *hub) followed(topic string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.topics[topic] != nil
+}
+
+// watched reports whether there is any browser.
+func (h *hub) watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.browsers) > 0
 }
 
 // abouts are what those topics of a region are about that somebody looks at.

@@ -1,18 +1,24 @@
 package dashboard
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/net/html"
+
+	"github.com/musterhq/muster/internal/redistest"
 )
 
 // inHub runs a test of a hub on a clock of its own.
@@ -198,4 +204,89 @@ func TestHubEnds(t *testing.T) {
 			t.Errorf("let in %v, cut %d", ok, cut)
 		}
 	})
+}
+
+// A browser is told what was touched after its page was made, whoever followed it.
+func TestSince(t *testing.T) {
+	t.Parallel()
+	h := newHub(nil, nil)
+	b := newBrowser([]string{"roll", "chart:1h", "host:a", "news"}, func() {})
+	old := h.stamp()
+	h.touch("roll", "news")
+	now := h.stamp()
+	h.touch("chart:1h", "host:b", "host:"+strings.Repeat("x", maxTopic))
+	if len(h.at) != 4 {
+		t.Errorf("%d topics are kept", len(h.at))
+	}
+	check := func(stamp, regions string, known bool) {
+		t.Helper()
+		if got, ok := h.since(b, stamp); fmt.Sprint(got) != regions || ok != known {
+			t.Errorf("since %s: %v %v, want %s %v", stamp, got, ok, regions, known)
+		}
+	}
+	check(old, "[chart news roll]", true)
+	check(now, "[chart]", true)
+	check(h.stamp(), "[]", true)
+	check(newHub(nil, nil).stamp()+"0", "[]", false)
+	for _, bad := range []string{"", "x", "1", "1-", "-", "1-2-3"} {
+		check(bad, "[]", false)
+	}
+	h.touchAll()
+	check(now, "[]", false)
+	check(h.stamp(), "[]", true)
+	old = h.stamp()
+	for i := range mostTouched + 1 {
+		h.touch(fmt.Sprint("host:", i))
+	}
+	if check(old, "[]", false); len(h.at) > mostTouched {
+		t.Errorf("%d topics are kept", len(h.at))
+	}
+}
+
+// A page that was just loaded is not asked for again, unless something has changed since.
+func TestHello(t *testing.T) {
+	t.Parallel()
+	at := brisk()
+	at.every, at.check = time.Hour, time.Hour
+	s := serveOn(t, redistest.Open(t), at)
+	s.eventually("/", "the roll is read", func(p *page) bool { return p.id("hosts-online") == "0" })
+	stamp := func() string {
+		main := s.get("/", http.StatusOK).all(func(n *html.Node) bool { return n.Data == "main" })
+		return attribute(main[0], "data-stamp")
+	}
+	hello := func(since string) (m struct {
+		Known   bool
+		Changed []string
+	}) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, "GET", s.base+"/live?of=mine&of=roll:x&since="+since, nil)
+		s.must(err)
+		w, err := http.DefaultClient.Do(r)
+		s.must(err)
+		defer w.Body.Close()
+		for lines := bufio.NewScanner(w.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				s.must(json.Unmarshal([]byte(data), &m))
+				return m
+			}
+		}
+		t.Fatal("no hello")
+		return m
+	}
+	loaded := stamp()
+	if m := hello(loaded); !m.Known || len(m.Changed) != 0 {
+		t.Errorf("nothing has changed: %+v", m)
+	}
+	s.hub.touch("roll:x")
+	if m := hello(loaded); !m.Known || !slices.Equal(m.Changed, []string{"roll"}) {
+		t.Errorf("the roll has changed: %+v", m)
+	}
+	if m := hello(stamp()); !m.Known || len(m.Changed) != 0 {
+		t.Errorf("and the page was loaded again: %+v", m)
+	}
+	if m := hello(""); m.Known {
+		t.Errorf("without a stamp: %+v", m)
+	}
 }

@@ -16,10 +16,11 @@ const (
 	writeLimit = 10 * time.Second // for one message; a browser slower than that is let go
 )
 
-// live is a live connection: /live?of=TOPIC&of=TOPIC.
+// live is a live connection: /live?of=TOPIC&of=TOPIC&since=STAMP.
 //
-// Its first message is hello: something may have changed since the page was made, so the
-// browser asks for its regions again. Where all is quiet there is a still every 15 s: a
+// Its first message is hello. It names the regions that have changed since the page with
+// that stamp was made; without a stamp, or with one of another server, any may have, and
+// the browser asks for all of them again. Where all is quiet there is a still every 15 s: a
 // browser that misses it, as after a sleep, connects again.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	topics := r.URL.Query()["of"]
@@ -57,7 +58,9 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	}
 	// When this server has gone its browsers do not come back all at once.
 	fmt.Fprintf(w, "retry: %d\n\n", 1000+rand.IntN(2000)+int(within/time.Millisecond))
-	if !write(message{"hello", encode(map[string]any{"within": within.Milliseconds(), "tag": s.pages.tag})}) || out.Flush() != nil {
+	changed, known := s.hub.since(b, r.URL.Query().Get("since")) // what is touched from here on comes by itself
+	hello := map[string]any{"within": within.Milliseconds(), "tag": s.pages.tag, "known": known, "changed": changed}
+	if !write(message{"hello", encode(hello)}) || out.Flush() != nil {
 		return
 	}
 	idle := time.NewTimer(keepAlive)

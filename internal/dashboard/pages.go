@@ -45,6 +45,7 @@ type view struct {
 	Away    *outage // Redis does not answer
 	Version string
 	Tag     string
+	Stamp   string // when the page was asked for, by the hub
 	Data    any
 }
 
@@ -117,6 +118,16 @@ func (p *pages) static() http.Handler {
 	})
 }
 
+// stampKey is the key of the stamp in the context of a request.
+type stampKey struct{}
+
+// stamped notes when a request came: what is read for it is at least as new.
+func (s *Server) stamped(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), stampKey{}, s.hub.stamp())))
+	})
+}
+
 // show answers with a page, or with the one region of it that was asked for, which is the
 // template "region-" and its name.
 func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page string, v view) {
@@ -130,6 +141,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 		}
 	}
 	v = s.dress(v)
+	v.Stamp, _ = r.Context().Value(stampKey{}).(string)
 	var b bytes.Buffer // half a page is worse than none
 	if err := t.ExecuteTemplate(&b, name, v); err != nil {
 		s.cfg.Log.WithError(err).WithField("page", page).Error("page could not be made")
@@ -160,11 +172,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, text s
 	s.show(w, r, status, "error", view{Title: fmt.Sprint(status), Data: text})
 }
 
-// failWith answers for an error of Redis. It is logged by whoever follows Redis, not once
+// failWith answers for an error of Redis, which is away or has refused. It is logged by whoever follows Redis, not once
 // for each page.
 func (s *Server) failWith(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the browser has gone
 	}
-	s.fail(w, r, http.StatusServiceUnavailable, "Redis does not answer: "+err.Error())
+	what := "Redis does not answer: "
+	if isReply(err) {
+		what = "Redis refuses: "
+	}
+	s.fail(w, r, http.StatusServiceUnavailable, what+err.Error())
 }

@@ -144,7 +144,7 @@ func TestCurve(t *testing.T) {
 // What nobody has looked at for the longest time is let go.
 func TestLooksAreBounded(t *testing.T) {
 	t.Parallel()
-	x := newLooks(nil)
+	x := newLooks(nil, newHub(nil, nil))
 	at := func(n int, results int) {
 		l := tasks.Ledger{Number: tasks.Number(fmt.Sprint("AC", n)), Created: time.UnixMilli(1)}
 		err := x.at(l, func(k *look) error {

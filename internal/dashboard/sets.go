@@ -11,20 +11,29 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-const (
-	setsKept  = 200_000 // task sets in the index; of older ones only the number is known
-	setsBeat  = 500 * time.Millisecond
-	setsIdle  = 5 * time.Second // between two looks at the open sets while nobody follows them
-	setsCheck = 2 * time.Second // how often the number of sets is compared
-	setsFull  = time.Minute     // how often all of them are gone through
-	setsRead  = 500             // heads of open sets that one beat reads at most
-)
+const setsRead = 500 // heads of open sets that one beat reads at most
+
+// setsPace is how often the task sets are looked at, and how many are kept.
+type setsPace struct {
+	beat  time.Duration
+	idle  time.Duration // between two looks at the open sets while nobody follows them
+	check time.Duration // how often the number of sets is compared
+	full  time.Duration // how often all of them are gone through
+	kept  int           // task sets in the index; of older ones only the number is known
+}
+
+func defaultSetsPace() setsPace {
+	return setsPace{beat: 500 * time.Millisecond, idle: 5 * time.Second, check: 2 * time.Second, full: time.Minute, kept: 200_000}
+}
 
 // sets is the index of the task sets: their heads in memory, newest first. A set costs
 // some 200 bytes; it is kept true by run.
 type sets struct {
 	store *tasks.Store
 	hub   *hub
+	pace  setsPace
+	lists failures // of reading which sets there are
+	heads failures // of reading what is known of some
 
 	mu     sync.Mutex
 	known  map[tasks.Number]*head // nil for one that is known by its number only
@@ -37,9 +46,9 @@ type sets struct {
 	next   int                   // where the reading of open sets goes on
 }
 
-func newSets(store *tasks.Store, hub *hub) *sets {
+func newSets(store *tasks.Store, hub *hub, fails failures) *sets {
 	return &sets{
-		store: store, hub: hub,
+		store: store, hub: hub, pace: defaultSetsPace(), lists: fails, heads: fails,
 		known: map[tasks.Number]*head{}, open: map[tasks.Number]bool{}, wanted: map[tasks.Number]bool{},
 	}
 }
@@ -47,21 +56,22 @@ func newSets(store *tasks.Store, hub *hub) *sets {
 // run keeps the index true until ctx ends: by events (happened), by reading those sets
 // again that have not ended, and by comparing the list of numbers.
 func (x *sets) run(ctx context.Context) error {
-	tick := time.NewTicker(setsBeat)
+	tick := time.NewTicker(x.pace.beat)
 	defer tick.Stop()
 	var read, checked, full, aged time.Time
 	for {
 		now := time.Now()
-		if now.Sub(checked) >= setsCheck {
+		if now.Sub(checked) >= x.pace.check {
 			count, err := x.store.CountSets(ctx)
-			if err == nil && (now.Sub(full) >= setsFull || int(count) != x.size() && now.Sub(full) >= setsCheck) {
-				if x.reconcile(ctx) == nil {
+			if err == nil && (now.Sub(full) >= x.pace.full || int(count) != x.size() && now.Sub(full) >= x.pace.check) {
+				if err = x.reconcile(ctx); err == nil {
 					full = now
 				}
 			}
+			x.lists.seen(err, "the list of task sets can't be read, trying on")
 			checked = now
 		}
-		pace := setsIdle
+		pace := x.pace.idle
 		if x.hub.followed("running") || x.hub.followed("sets") {
 			pace = 0
 		}
@@ -70,7 +80,7 @@ func (x *sets) run(ctx context.Context) error {
 			read = now
 		}
 		x.refresh(ctx, all)
-		if now.Sub(aged) >= setsIdle {
+		if now.Sub(aged) >= x.pace.idle {
 			aged = now
 			x.hub.touch("running") // how old they are is shown
 		}
@@ -84,7 +94,7 @@ func (x *sets) run(ctx context.Context) error {
 
 // happened notes that something was recorded of a set.
 func (x *sets) happened(n tasks.Number) {
-	if n == "" {
+	if !numberForm(n) { // anything can stand in an event
 		return
 	}
 	x.mu.Lock()
@@ -112,7 +122,9 @@ func (x *sets) refresh(ctx context.Context, open bool) {
 	}
 	x.mu.Unlock()
 	for part := range slices.Chunk(numbers, tasks.Chunk) {
-		if x.read(ctx, part) != nil {
+		err := x.read(ctx, part)
+		x.heads.seen(err, "task sets can't be read, trying on")
+		if err != nil {
 			x.mu.Lock()
 			for _, n := range part { // the events will not come again
 				x.wanted[n] = true
@@ -174,7 +186,7 @@ func (x *sets) mergeLocked(ledgers []tasks.Ledger) (changed, running bool) {
 			}
 			continue
 		}
-		if known && was == nil && len(x.order) >= setsKept {
+		if known && was == nil && len(x.order) >= x.pace.kept {
 			continue // one of those that are too old
 		}
 		if was != nil && *was == now {
@@ -205,16 +217,16 @@ func (x *sets) mergeLocked(ledgers []tasks.Ledger) (changed, running bool) {
 
 // boundLocked lets the oldest sets go when there are too many.
 func (x *sets) boundLocked() {
-	if len(x.order) <= setsKept+setsKept/50 { // not one by one
+	if len(x.order) <= x.pace.kept+x.pace.kept/50 { // not one by one
 		return
 	}
 	x.sortLocked()
-	for _, h := range x.order[:len(x.order)-setsKept] {
+	for _, h := range x.order[:len(x.order)-x.pace.kept] {
 		x.known[h.Number] = nil
 		delete(x.open, h.Number)
 		x.older++
 	}
-	x.order = slices.Clone(x.order[len(x.order)-setsKept:])
+	x.order = slices.Clone(x.order[len(x.order)-x.pace.kept:])
 }
 
 func (x *sets) dropLocked(h *head) {
@@ -279,7 +291,7 @@ func (x *sets) reconcile(ctx context.Context) error {
 				gone[h] = true
 				delete(x.open, n)
 			}
-		case h == nil && len(x.order) >= setsKept:
+		case h == nil && len(x.order) >= x.pace.kept:
 			x.older++
 		}
 	}

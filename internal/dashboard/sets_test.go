@@ -196,16 +196,18 @@ func TestManySetsArePaged(t *testing.T) {
 // The oldest sets are known by their number only when there are too many.
 func TestIndexIsBounded(t *testing.T) {
 	t.Parallel()
-	x := newSets(nil, newHub(nil, nil))
-	const n = setsKept + setsKept/10
-	for from := 0; from < n; from += 10_000 {
+	x := newSets(nil, newHub(nil, nil), failures{})
+	const kept = 10_000
+	x.pace.kept = kept
+	const n = kept + kept/10
+	for from := 0; from < n; from += 500 {
 		var ledgers []tasks.Ledger
-		for i := from; i < from+10_000; i++ {
+		for i := from; i < from+500; i++ {
 			ledgers = append(ledgers, tasks.Ledger{Number: tasks.Number(fmt.Sprint("AC", i)), Stage: tasks.Closed, Created: time.UnixMilli(int64(i + 1))})
 		}
 		x.mergeLocked(ledgers)
 	}
-	if len(x.order) > setsKept+setsKept/50 || len(x.known) != n || len(x.order)+x.older != n {
+	if len(x.order) > kept+kept/50 || len(x.known) != n || len(x.order)+x.older != n {
 		t.Errorf("%d in the index, %d older, %d known", len(x.order), x.older, len(x.known))
 	}
 	if got := newest(x, 1); got[0] != tasks.Number(fmt.Sprint("AC", n-1)) {
@@ -266,7 +268,7 @@ func TestIndexFollows(t *testing.T) {
 }
 
 func BenchmarkIndexOf100000Sets(t *testing.B) {
-	x := newSets(nil, newHub(nil, nil))
+	x := newSets(nil, newHub(nil, nil), failures{})
 	for from := 0; from < 100_000; from += 500 {
 		var ledgers []tasks.Ledger
 		for i := from; i < from+500; i++ {

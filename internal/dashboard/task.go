@@ -164,8 +164,10 @@ func (s *Server) taskPage(w http.ResponseWriter, r *http.Request) {
 	wants := func(name string) bool { return region == "" || region == name }
 	var p taskPage
 	err := s.looks.at(l, func(k *look) (err error) {
-		if p.Commands, err = s.store.Commands(r.Context(), l.Number); err != nil {
-			return err
+		if wants("outputs") {
+			if p.Commands, err = s.store.Commands(r.Context(), l.Number); err != nil {
+				return err
+			}
 		}
 		if err := k.outputs.advance(r.Context(), s.store, l.Number, lookMay); err != nil {
 			return err
@@ -195,13 +197,17 @@ func (s *Server) taskPage(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ledgerRegion renders the head of a set for everyone who looks at it.
+// ledgerRegion renders the head of a set for everyone who looks at it, or that it is no
+// longer there.
 func (s *Server) ledgerRegion(ctx context.Context, about string) (string, error) {
 	n, err := tasks.ParseNumber(about)
 	if err != nil {
 		return "", err
 	}
 	l, err := s.store.Ledger(ctx, n)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return s.region("task", "ledger", taskPage{ledgerPart: ledgerPart{Ledger: tasks.Ledger{Number: n}}})
+	}
 	if err != nil {
 		return "", err
 	}

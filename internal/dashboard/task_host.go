@@ -57,7 +57,7 @@ func (s *Server) taskHostPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.show(w, r, http.StatusOK, "taskhost", view{
-		Title: host + " · " + string(l.Number), Here: "/tasks", Live: "ledger:" + string(l.Number) + " members:" + string(l.Number), Data: p,
+		Title: host + " · " + string(l.Number), Here: "/tasks", Live: "results:" + string(l.Number), Data: p,
 	})
 }
 
@@ -81,7 +81,7 @@ func (s *Server) hostOutputs(r *http.Request, l tasks.Ledger, progress tasks.Pro
 	slices.Reverse(ids) // in the order in which they ended
 	page := min(pageOf(r.URL.Query()), pagesOf(len(ids), hostPage))
 	part := ids[(page-1)*hostPage : min(page*hostPage, len(ids))]
-	p.Pages = pagingOf("members", page, hostPage, len(ids), len(part), func(n int) string {
+	p.Pages = pagingOf("results", page, hostPage, len(ids), len(part), func(n int) string {
 		return address(resultsPath(l.Number, progress.Host), "page", pageWord(n))
 	})
 	results, err := s.store.ResultsAt(r.Context(), l.Number, part)

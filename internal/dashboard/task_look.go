@@ -13,15 +13,13 @@ import (
 )
 
 const (
-	looksKept    = 8               // task sets of which hosts and results are kept in memory
+	looksKept    = 8               // task sets of which hosts and results are kept in memory,
+	looksOpen    = 32              // and as many if all of them are on somebody's page
 	looksResults = 3_000_000       // results of all of them together
 	lookIdle     = 2 * time.Minute // what nobody has looked at for so long is let go
 	lookMay      = 500 * time.Millisecond
 	membersFor   = 2 * time.Second // how long the hosts of a set are shown as they were
 	membersKept  = 250_000
-	openBeat     = 2 * time.Second // how often a page asks again for the hosts of an open set, whatever is known of it
-	looksBeat    = 500 * time.Millisecond
-	looksBatch   = 200 // sets that one beat looks at
 )
 
 // look is what is kept of a set that somebody looks at.
@@ -49,13 +47,15 @@ type member struct {
 // looks is what is kept of the sets that somebody looks at.
 type looks struct {
 	store *tasks.Store
+	hub   *hub
+	beat  time.Duration // between two looks at the sets on pages
 
 	mu  sync.Mutex
 	all map[tasks.Number]*look
 }
 
-func newLooks(store *tasks.Store) *looks {
-	return &looks{store: store, all: map[tasks.Number]*look{}}
+func newLooks(store *tasks.Store, hub *hub) *looks {
+	return &looks{store: store, hub: hub, beat: 500 * time.Millisecond, all: map[tasks.Number]*look{}}
 }
 
 // at calls with what is kept of the set of a ledger, which is nobody else's meanwhile.
@@ -84,30 +84,51 @@ func (x *looks) at(l tasks.Ledger, call func(*look) error) error {
 	return err
 }
 
-// forget lets go what nobody has looked at for some time.
+// followed reports whether a set is on somebody's page.
+func (x *looks) followed(n tasks.Number) bool {
+	for _, region := range []string{"ledger", "members", "outputs", "results"} {
+		if x.hub.followed(region + ":" + string(n)) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget lets go what nobody has looked at for some time, and has on no page.
 func (x *looks) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for n, k := range x.all {
-		if time.Since(k.used) > lookIdle {
+		if time.Since(k.used) > lookIdle && !x.followed(n) {
 			delete(x.all, n)
 		}
 	}
 }
 
 // forgetLocked lets go what was looked at the longest time ago, when there is too much;
-// never the one that is looked at now.
+// never the one that is looked at now, and what is on somebody's page only if that is too
+// much by itself.
 func (x *looks) forgetLocked(now *look) {
 	for {
-		var oldest *look
+		var oldest, open *look
 		results := 0
 		for _, k := range x.all {
 			results += k.size
-			if k != now && (oldest == nil || k.used.Before(oldest.used)) {
-				oldest = k
+			which := &oldest
+			if x.followed(k.number) {
+				which = &open
+			}
+			if k != now && (*which == nil || k.used.Before((*which).used)) {
+				*which = k
 			}
 		}
-		if oldest == nil || len(x.all) <= looksKept && results <= looksResults {
+		if len(x.all) <= looksKept && results <= looksResults {
+			return
+		}
+		if oldest == nil && (len(x.all) > looksOpen || results > looksResults) {
+			oldest = open
+		}
+		if oldest == nil {
 			return
 		}
 		delete(x.all, oldest.number)
@@ -180,84 +201,4 @@ func (k *look) find(state tasks.State, search string, g *group) []member {
 		}
 	}
 	return found
-}
-
-// watch has the pages of sets that somebody follows ask again when something is new,
-// until ctx ends.
-func (s *Server) watchLooks(ctx context.Context) error {
-	type state struct {
-		ledger  tasks.Ledger
-		results int64
-		asked   time.Time
-		whole   bool
-	}
-	last := map[tasks.Number]state{}
-	tick := time.NewTicker(looksBeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-		s.looks.forget()
-		var numbers []tasks.Number
-		followed := map[tasks.Number]bool{}
-		for _, about := range s.hub.abouts("ledger") {
-			n, err := tasks.ParseNumber(about)
-			if err != nil {
-				continue
-			}
-			followed[n] = true
-			was := last[n]
-			if was.ledger.Stage == tasks.Closed && was.whole && time.Since(was.asked) < openBeat {
-				continue
-			}
-			if numbers = append(numbers, n); len(numbers) == looksBatch {
-				break
-			}
-		}
-		for n := range last {
-			if !followed[n] {
-				delete(last, n)
-			}
-		}
-		ledgers, err := s.store.Ledgers(ctx, numbers)
-		if err != nil {
-			continue
-		}
-		for _, l := range ledgers {
-			was, known := last[l.Number]
-			now := state{l, was.results, time.Now(), s.looks.whole(l.Number)}
-			if count, err := s.store.CountResults(ctx, l.Number); err == nil {
-				now.results = count
-			}
-			moved := !known || !sameCounts(was.ledger, l) || !was.ledger.Cancelled.Equal(l.Cancelled)
-			if moved || now.results != was.results {
-				s.hub.touch("ledger:" + string(l.Number))
-			}
-			late := l.Stage != tasks.Closed && time.Since(was.asked) >= openBeat
-			if moved || late || now.results != was.results {
-				s.hub.touch("members:" + string(l.Number))
-			} else {
-				now.asked = was.asked
-			}
-			if !known || now.results != was.results || !now.whole {
-				s.hub.touch("outputs:"+string(l.Number), "ledger:"+string(l.Number))
-			}
-			last[l.Number] = now
-		}
-	}
-}
-
-// whole reports whether all results of a set have been read, as far as is known here.
-func (x *looks) whole(n tasks.Number) bool {
-	x.mu.Lock()
-	k := x.all[n]
-	x.mu.Unlock()
-	if k == nil || !k.mu.TryLock() {
-		return true
-	}
-	defer k.mu.Unlock()
-	return k.outputs == nil || k.outputs.complete
 }

@@ -15,7 +15,8 @@ const (
 
 // rejected is the newest requests that were rejected.
 type rejected struct {
-	hub *hub
+	hub   *hub
+	fails failures // of reading what was before
 
 	mu   sync.Mutex
 	list []tasks.Event // the newest first
@@ -27,7 +28,7 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 	id := ""
 	for read := 0; read < rejectedSearch && ctx.Err() == nil; {
 		page, err := before(ctx, id)
-		if err != nil {
+		if x.fails.seen(err, "rejected requests can't be read, trying on"); err != nil {
 			pause(ctx, time.Second)
 			continue
 		}
@@ -65,6 +66,13 @@ func (x *rejected) add(e tasks.Event, newest bool) {
 		x.list = append(x.list, e)
 	}
 	x.hub.touch("rejected")
+}
+
+// forget lets go all of them.
+func (x *rejected) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.list = nil
 }
 
 func (x *rejected) newest() []tasks.Event {

@@ -171,12 +171,13 @@ func clipped(s string) string { return clip(s, searchLimit) }
 // taskFunctions are what the templates of task sets call besides.
 func taskFunctions() template.FuncMap {
 	return template.FuncMap{
-		"grouped": grouped[int64],
-		"age":     func(t time.Time) string { return inWords(time.Since(t)) },
-		"took":    took,
-		"ms":      func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
-		"bytes":   inBytes[int64],
-		"segment": segment,
+		"grouped":    grouped[int64],
+		"age":        func(t time.Time) string { return inWords(time.Since(t)) },
+		"took":       took,
+		"ms":         func(ms int64) string { return took(time.Duration(ms) * time.Millisecond) },
+		"bytes":      inBytes[int64],
+		"segment":    segment,
+		"stateClass": stateClass,
 	}
 }
 

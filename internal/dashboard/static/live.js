@@ -11,6 +11,11 @@
   let source = null;
   let heard = 0;
   let opening = null;
+  let fresh = true; // as the server has sent it: not connected yet
+  let page = address(); // what is shown
+
+  // address is where the reader is, without the place in the page.
+  function address() { return location.pathname + location.search; }
 
   // blank tells white space between rows, which is in the way of finding a row again.
   const blank = (n) => n.nodeType === Node.TEXT_NODE && n.nodeValue.trim() === "";
@@ -87,6 +92,11 @@
     for (const at of document.querySelectorAll(`[data-also~="${CSS.escape(region)}"]`)) ask(at.dataset.region, within);
   }
 
+  function stale(region, within) {
+    if (place(region)) ask(region, within);
+    follow(region, within);
+  }
+
   // ask asks the server for a region of this very page, "" for all of them: within so many
   // ms, since there may be others who ask, and not more often than the calm allows.
   function ask(region, within) {
@@ -130,7 +140,12 @@
     if (source || !main || !main.dataset.live || document.hidden) return;
     const of = main.dataset.live.split(" ").map((t) => "of=" + encodeURIComponent(t)).join("&");
     heard = Date.now();
-    source = new EventSource("/live?" + of);
+    // A page that was just loaded asks for what has changed since, one that comes back and
+    // may have missed messages for all.
+    const since = fresh ? "&since=" + encodeURIComponent(main.dataset.stamp) : "";
+    fresh = false;
+    source = new EventSource("/live?" + of + since);
+    let first = true;
     const on = (name, then) => source.addEventListener(name, (e) => {
       heard = Date.now();
       then(JSON.parse(e.data));
@@ -138,10 +153,12 @@
     on("hello", (m) => {
       say("");
       if (m.tag !== document.documentElement.dataset.tag) location.reload(); // a newer muster
-      else ask("", m.within);
+      else if (!m.known || !first) ask("", m.within);
+      else for (const region of m.changed || []) stale(region, m.within);
+      first = false; // a browser that connects again by itself asks with the same address
     });
     on("still", () => {});
-    on("stale", (m) => { if (place(m.region)) ask(m.region, m.within); follow(m.region, m.within); });
+    on("stale", (m) => stale(m.region, m.within));
     on("swap", (m) => swap(m.region, m.html));
     source.addEventListener("error", () => {
       say("No connection to the dashboard; trying again");
@@ -196,6 +213,7 @@
       for (const [name, value] of [...words]) if (value === "") words.delete(name);
       const query = words.toString();
       history.replaceState(history.state, "", form.getAttribute("action") + (query ? "?" + query : ""));
+      page = address();
       turn(form.dataset.refresh);
     }, 200);
   });
@@ -217,9 +235,10 @@
     if (!a || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey || !place(a.dataset.turn)) return;
     e.preventDefault();
     history.pushState({ turned: true }, "", a.getAttribute("href").replace(/#.*$/, ""));
+    page = address();
     turn(a.dataset.turn);
   });
-  addEventListener("popstate", () => location.reload());
+  addEventListener("popstate", () => { if (address() !== page) location.reload(); }); // not for a link within the page
 
   // "/" goes to the search field, as elsewhere.
   document.addEventListener("keydown", (e) => {
