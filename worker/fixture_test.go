@@ -164,7 +164,7 @@ func (f *fixture) drained() {
 	f.Helper()
 	ctx := context.Background()
 	redistest.Eventually(f, "the stream of requests is empty and nothing is pending", func() bool {
-		pending, err := f.rdb.XPending(ctx, tasks.KeyRequests, Group).Result()
+		pending, err := f.rdb.XPending(ctx, tasks.KeyRequests, group).Result()
 		return err == nil && pending.Count == 0 && f.rdb.XLen(ctx, tasks.KeyRequests).Val() == 0
 	})
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-// Group is the consumer group of all workers on the stream of requests. A worker that
+// group is the consumer group of all workers on the stream of requests. A worker that
 // lives asks for entries every second or so.
-const Group = "muster"
+const group = "muster"
 
 const (
 	readCount  = 16              // entries a read; an entry may be 20 MiB
@@ -148,7 +148,7 @@ func (in *intake) round(ctx context.Context) error {
 // join makes sure that the group exists. It begins at 0: requests that were there
 // before the first worker are not passed over.
 func (in *intake) join(ctx context.Context) error {
-	err := in.rdb.XGroupCreateMkStream(ctx, tasks.KeyRequests, Group, "0").Err()
+	err := in.rdb.XGroupCreateMkStream(ctx, tasks.KeyRequests, group, "0").Err()
 	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
 		return fmt.Errorf("join the group of workers: %w", err)
 	}
@@ -169,7 +169,7 @@ func (in *intake) join(ctx context.Context) error {
 // enter makes this consumer known to the group. If it was, and is no longer, Redis has
 // been emptied.
 func (in *intake) enter(ctx context.Context) error {
-	made, err := in.rdb.XGroupCreateConsumer(ctx, tasks.KeyRequests, Group, in.consumer).Result()
+	made, err := in.rdb.XGroupCreateConsumer(ctx, tasks.KeyRequests, group, in.consumer).Result()
 	if err != nil {
 		return fmt.Errorf("join the group of workers: %w", err)
 	}
@@ -197,7 +197,7 @@ func groupGone(err error) bool {
 
 // read reads entries: with ">" new ones, with "0" those pending with this consumer.
 func (in *intake) read(ctx context.Context, from string) ([]entry, error) {
-	cmd := redis.NewCmd(ctx, "XREADGROUP", "GROUP", Group, in.consumer, "COUNT", readCount,
+	cmd := redis.NewCmd(ctx, "XREADGROUP", "GROUP", group, in.consumer, "COUNT", readCount,
 		"BLOCK", readBlock.Milliseconds(), "STREAMS", tasks.KeyRequests, from)
 	cmd.SetFirstKeyPos(9) // for a cluster
 	err := in.reader.Process(ctx, cmd)
@@ -226,7 +226,7 @@ func (in *intake) takeOwn(ctx context.Context) error {
 func (in *intake) claim(ctx context.Context) error {
 	from := "0-0"
 	for {
-		cmd := redis.NewCmd(ctx, "XAUTOCLAIM", tasks.KeyRequests, Group, in.consumer,
+		cmd := redis.NewCmd(ctx, "XAUTOCLAIM", tasks.KeyRequests, group, in.consumer,
 			claimIdle.Milliseconds(), from, "COUNT", readCount)
 		if err := in.rdb.Process(ctx, cmd); err != nil {
 			return fmt.Errorf("claim requests: %w", err)
@@ -272,7 +272,7 @@ func (in *intake) take(ctx context.Context, entries []entry) error {
 	}
 	if len(ids) > 0 {
 		_, err := in.rdb.TxPipelined(finish, func(p redis.Pipeliner) error {
-			p.XAck(finish, tasks.KeyRequests, Group, ids...)
+			p.XAck(finish, tasks.KeyRequests, group, ids...)
 			p.XDel(finish, tasks.KeyRequests, ids...)
 			return nil
 		})
@@ -305,7 +305,7 @@ func (in *intake) enqueue(ctx context.Context, e entry) error {
 
 // tidy forgets the consumers of workers that are long gone.
 func (in *intake) tidy(ctx context.Context) error {
-	consumers, err := in.rdb.XInfoConsumers(ctx, tasks.KeyRequests, Group).Result()
+	consumers, err := in.rdb.XInfoConsumers(ctx, tasks.KeyRequests, group).Result()
 	if err != nil {
 		return fmt.Errorf("other workers: %w", err)
 	}
@@ -321,7 +321,7 @@ func (in *intake) tidy(ctx context.Context) error {
 
 func (in *intake) forget(ctx context.Context, consumer string) error {
 	results, err := script.Run(ctx, in.rdb, script.Call{
-		Script: forgetScript, Keys: []string{tasks.KeyRequests}, Args: []any{Group, consumer},
+		Script: forgetScript, Keys: []string{tasks.KeyRequests}, Args: []any{group, consumer},
 	})
 	if err == nil {
 		err = results[0].Err

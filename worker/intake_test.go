@@ -28,17 +28,17 @@ func (f *fixture) intake() *intake {
 func (f *fixture) takenByDead(idle time.Duration) {
 	f.Helper()
 	ctx := f.Context()
-	if err := f.rdb.XGroupCreateMkStream(ctx, tasks.KeyRequests, Group, "0").Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+	if err := f.rdb.XGroupCreateMkStream(ctx, tasks.KeyRequests, group, "0").Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
 		f.Fatal(err)
 	}
 	streams, err := f.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: Group, Consumer: "dead", Streams: []string{tasks.KeyRequests, ">"}, Block: -1,
+		Group: group, Consumer: "dead", Streams: []string{tasks.KeyRequests, ">"}, Block: -1,
 	}).Result()
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, m := range streams[0].Messages {
-		err := f.rdb.Do(ctx, "XCLAIM", tasks.KeyRequests, Group, "dead", 0, m.ID, "IDLE", idle.Milliseconds()).Err()
+		err := f.rdb.Do(ctx, "XCLAIM", tasks.KeyRequests, group, "dead", 0, m.ID, "IDLE", idle.Milliseconds()).Err()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestEntryOfLiveWorker(t *testing.T) {
 	if err := in.claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p := f.rdb.XPending(t.Context(), tasks.KeyRequests, Group).Val(); p.Consumers["dead"] != 1 {
+	if p := f.rdb.XPending(t.Context(), tasks.KeyRequests, group).Val(); p.Consumers["dead"] != 1 {
 		t.Errorf("pending %+v", p)
 	}
 }
@@ -156,7 +156,7 @@ func TestDeletedWhilePending(t *testing.T) {
 		id := f.add("key", "AC1", "commands", `{"uptime": 1}`)
 		f.takenByDead(claimIdle + time.Second)
 		if whose == in.consumer {
-			f.rdb.XClaim(ctx, &redis.XClaimArgs{Stream: tasks.KeyRequests, Group: Group, Consumer: whose, Messages: []string{id}})
+			f.rdb.XClaim(ctx, &redis.XClaimArgs{Stream: tasks.KeyRequests, Group: group, Consumer: whose, Messages: []string{id}})
 		}
 		f.rdb.XDel(ctx, tasks.KeyRequests, id)
 		in.own = whose == in.consumer
@@ -192,7 +192,7 @@ func TestEnqueueFails(t *testing.T) {
 	if err := in.round(ctx); err == nil {
 		t.Fatal("no error")
 	}
-	if p := f.rdb.XPending(ctx, tasks.KeyRequests, Group).Val(); p.Count != 2 {
+	if p := f.rdb.XPending(ctx, tasks.KeyRequests, group).Val(); p.Count != 2 {
 		t.Fatalf("pending %+v", p)
 	}
 	// The queue has written the first half of the job.
@@ -226,14 +226,14 @@ func TestTidy(t *testing.T) {
 	ctx := t.Context()
 	f.add("key", "AC1", "commands", `{"uptime": 1}`)
 	f.takenByDead(0)
-	f.rdb.XGroupCreateConsumer(ctx, tasks.KeyRequests, Group, "gone")
+	f.rdb.XGroupCreateConsumer(ctx, tasks.KeyRequests, group, "gone")
 	in := f.intake()
 	if err := in.tidy(ctx); err != nil {
 		t.Fatal(err)
 	}
 	names := func() map[string]bool {
 		names := map[string]bool{}
-		for _, c := range f.rdb.XInfoConsumers(ctx, tasks.KeyRequests, Group).Val() {
+		for _, c := range f.rdb.XInfoConsumers(ctx, tasks.KeyRequests, group).Val() {
 			names[c.Name] = true
 		}
 		return names
@@ -249,7 +249,7 @@ func TestTidy(t *testing.T) {
 	if got := names(); !got["dead"] || got["gone"] {
 		t.Errorf("left are %v", got)
 	}
-	if p := f.rdb.XPending(ctx, tasks.KeyRequests, Group).Val(); p.Count != 1 {
+	if p := f.rdb.XPending(ctx, tasks.KeyRequests, group).Val(); p.Count != 1 {
 		t.Errorf("pending %+v", p)
 	}
 }
@@ -274,7 +274,7 @@ func TestLeave(t *testing.T) {
 	if n := f.jobs(); n != readCount+1 {
 		t.Errorf("%d jobs", n)
 	}
-	if left := f.rdb.XInfoConsumers(ctx, tasks.KeyRequests, Group).Val(); len(left) != 0 {
+	if left := f.rdb.XInfoConsumers(ctx, tasks.KeyRequests, group).Val(); len(left) != 0 {
 		t.Errorf("consumers left: %+v", left)
 	}
 }

@@ -293,7 +293,7 @@ func (k *killing) hosts() []string {
 
 // workers is how many have ever joined the group of workers.
 func (k *killing) workers() int {
-	list, err := k.rdb.XInfoConsumers(k.Context(), tasks.KeyRequests, Group).Result()
+	list, err := k.rdb.XInfoConsumers(k.Context(), tasks.KeyRequests, group).Result()
 	if err != nil {
 		return 0
 	}

@@ -157,7 +157,7 @@ func TestStopAndGoOn(t *testing.T) {
 	first := f.add("key", "AC1", "commands", `{"uptime": 1}`)
 	f.event("task.sent", first)
 	stop()
-	if left := f.rdb.XInfoConsumers(t.Context(), tasks.KeyRequests, Group).Val(); len(left) != 0 {
+	if left := f.rdb.XInfoConsumers(t.Context(), tasks.KeyRequests, group).Val(); len(left) != 0 {
 		t.Errorf("consumers left: %+v", left)
 	}
 	second := f.add("key", "AC2", "commands", `{"uptime": 1}`)
@@ -244,7 +244,7 @@ func TestStopFinishesJobs(t *testing.T) {
 	}()
 	// The worker gives its name back before it waits for jobs.
 	redistest.Eventually(t, "it is being stopped", func() bool {
-		left, err := f.rdb.XInfoConsumers(t.Context(), tasks.KeyRequests, Group).Result()
+		left, err := f.rdb.XInfoConsumers(t.Context(), tasks.KeyRequests, group).Result()
 		return err == nil && len(left) == 0
 	})
 	select {

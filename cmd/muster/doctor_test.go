@@ -128,14 +128,8 @@ func TestWhatRedisSays(t *testing.T) {
 		"failure: Redis at redis://h:1/0 is a read-only replica of m:2...-> name the master")
 }
 
-func TestWorkersAndJobs(t *testing.T) {
+func TestJobs(t *testing.T) {
 	t.Parallel()
-	expect(t, "live", workersOf([]time.Duration{time.Second, time.Hour, 0}), "ok: 2 workers")
-	for _, f := range []finding{workersOf(nil), workersOf([]time.Duration{workerSilence, time.Hour})} {
-		if f.mark != markFailure || !strings.HasPrefix(f.found, "no worker runs") {
-			t.Errorf("%s", told(f))
-		}
-	}
 	for _, c := range []struct {
 		queue  asynq.QueueInfo
 		recent int64

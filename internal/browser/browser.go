@@ -201,13 +201,19 @@ func Eval[T any](t *Tab, expression string) (T, error) {
 	return Do(t, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// Until waits until a JavaScript expression is true.
+// Until waits until a JavaScript expression is true, also over a loading of the page.
 func (t *Tab) Until(expression string) error {
-	_, err := Do(t, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience)))
-	if err != nil {
-		return fmt.Errorf("waited for %s: %w", expression, err)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		is, err := Eval[bool](t, "Boolean("+expression+")")
+		if err == nil && is {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("not within %v: %s", patience, expression), err)
+		}
 	}
-	return nil
 }
 
 // Picture is what is in sight of the page, as a PNG, or the whole of it.

@@ -261,7 +261,7 @@ func TestRedisAway(t *testing.T) {
 	if got := s.get("/hosts/web-1", http.StatusOK); !strings.HasPrefix(got.id("host-state"), "online") || !strings.Contains(got.region("dispatches"), "while Redis is away") {
 		t.Errorf("host %q", got.region("host"))
 	}
-	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Redis has not answered for") {
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "redis has not answered for") {
 		t.Errorf("ready: %v", err)
 	}
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -17,10 +16,7 @@ func (s *Server) Healthy() error {
 	if services == nil {
 		return errors.New("dashboard: does not run")
 	}
-	if down := services.Down(); len(down) > 0 {
-		return fmt.Errorf("dashboard: does not run: %s", strings.Join(down, ", "))
-	}
-	return nil
+	return services.Healthy("dashboard")
 }
 
 // Ready returns nil if the page is true: the roll was read and Redis answers. Its error

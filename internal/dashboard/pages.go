@@ -43,6 +43,7 @@ type view struct {
 	Here    string  // the entry of the menu that the page belongs to: "/", "/tasks", ...
 	Live    string  // topics that the page follows, with blanks between
 	Away    *outage // Redis does not answer
+	Failed  bool    // Redis kept it from being made: it is asked for again when Redis is back
 	Version string
 	Tag     string
 	Stamp   string // when the page was asked for, by the hub
@@ -169,7 +170,11 @@ func (s *Server) dress(v view) view {
 
 // fail answers with a page that says what is wrong.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
-	s.show(w, r, status, "error", view{Title: fmt.Sprint(status), Data: text})
+	v := view{Title: fmt.Sprint(status), Data: text}
+	if v.Failed = status == http.StatusServiceUnavailable; v.Failed {
+		v.Live = "failed" // which nobody touches: it follows whether Redis is away, as all do
+	}
+	s.show(w, r, status, "error", v)
 }
 
 // failWith answers for an error of Redis, which is away or has refused. It is logged by whoever follows Redis, not once

@@ -83,6 +83,7 @@
   function swap(region, html) {
     const next = document.createElement("template");
     next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but these files
+    if (region === "redis" && html.trim() === "" && main.dataset.failed !== undefined) location.reload(); // Redis is back
     fill(region, next.content);
     follow(region, 0);
   }
@@ -209,8 +210,12 @@
     if (!form) return;
     clearTimeout(typing);
     typing = setTimeout(() => {
-      const words = new URLSearchParams(new FormData(form));
-      for (const [name, value] of [...words]) if (value === "") words.delete(name);
+      // What the address says besides stays: the order may have been changed by a click.
+      const words = new URLSearchParams(location.search);
+      words.delete("page");
+      for (const field of form.querySelectorAll("[name]:not([type=hidden])")) {
+        if (field.value === "") words.delete(field.name); else words.set(field.name, field.value);
+      }
       const query = words.toString();
       history.replaceState(history.state, "", form.getAttribute("action") + (query ? "?" + query : ""));
       page = address();
@@ -228,6 +233,16 @@
     }
     ask(region);
   }
+
+  // A link that changes one word of the address leaves the others as they are by now.
+  document.addEventListener("click", (e) => {
+    const a = e.target.closest("a[data-merge]");
+    if (!a) return;
+    const to = new URL(a.href), words = new URLSearchParams(location.search), name = a.dataset.merge;
+    if (to.searchParams.has(name)) words.set(name, to.searchParams.get(name)); else words.delete(name);
+    to.search = words.toString();
+    a.href = to.href;
+  });
 
   // A link that turns a page of a list swaps that list alone.
   document.addEventListener("click", (e) => {
