@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/musterhq/muster/internal/visible"
+	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -121,8 +123,34 @@ func (d *doctor) lookAtAgentPort(ctx context.Context) finding {
 	if found, err := d.view.Locate(ctx, []string{id}); err == nil && found[0].Online && int(found[0].Addr.Port()) == port {
 		return fine("UDP port %d is taken, by the agent %s", port, id)
 	}
-	return warn("UDP port %d is taken, and not by an agent that is online as %s", port, id).
+	if other := d.hostAt(ctx, port); other != "" {
+		return fine("UDP port %d is taken, by the agent %s", port, other)
+	}
+	return warn("UDP port %d is taken, and not by an agent of this machine that is online", port).
 		to("if one is to run here, give it another port, --udp-port; %s shows who has this one", whoHas("udp", addr))
+}
+
+// hostAt is the host that is online with a port of this machine, empty if none is known.
+func (d *doctor) hostAt(ctx context.Context, port int) (host string) {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	errFound := errors.New("found")
+	_ = d.view.Each(ctx, func(page []tasks.Presence) error { // what can't be read is not known
+		for _, p := range page {
+			here := slices.ContainsFunc(own, func(a net.Addr) bool {
+				n, ok := a.(*net.IPNet)
+				return ok && n.IP.Equal(p.Addr.Addr().AsSlice())
+			})
+			if here && int(p.Addr.Port()) == port {
+				host = p.Host
+				return errFound
+			}
+		}
+		return nil
+	})
+	return host
 }
 
 // whoHas is the command that shows who has an address.
