@@ -206,15 +206,6 @@ func (s *Store) ResultsAt(ctx context.Context, n Number, ids []string) ([]Result
 	return results, nil
 }
 
-// CountResults is how many results a set has. They only ever become more.
-func (s *Store) CountResults(ctx context.Context, n Number) (int64, error) {
-	count, err := s.rdb.XLen(ctx, KeyResults(n)).Result()
-	if err != nil {
-		return 0, fmt.Errorf("results of %s: %w", n, err)
-	}
-	return count, nil
-}
-
 // pipelined sends many reads at once. A key of the wrong type fails its own command only,
 // which is then without a value; the error says that Redis did not answer.
 func (s *Store) pipelined(ctx context.Context, add func(redis.Pipeliner)) error {
