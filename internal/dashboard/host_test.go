@@ -140,7 +140,7 @@ func shape(n *html.Node) string {
 			b.WriteString("<" + d.Data)
 			for _, a := range d.Attr {
 				b.WriteString(" " + a.Key)
-				if a.Key == "href" || a.Key == "src" || a.Key == "class" || a.Key == "id" || a.Key == "action" || strings.HasPrefix(a.Key, "data-") && a.Key != "data-key" {
+				if a.Key == "href" || a.Key == "src" || a.Key == "class" || a.Key == "id" || a.Key == "action" || strings.HasPrefix(a.Key, "data-") && a.Key != "data-key" && a.Key != "data-stamp" {
 					b.WriteString("=" + a.Val)
 				}
 			}
