@@ -145,16 +145,7 @@ func (b *bench) page(url string) *html.Node {
 	if w.Code != http.StatusOK {
 		b.Fatalf("%s: %d %s", url, w.Code, w.Body)
 	}
-	return parse(b.T, w.Body.String())
-}
-
-func parse(t *testing.T, text string) *html.Node {
-	t.Helper()
-	n, err := html.Parse(strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return parsed(b.T, w.Body.String()).root
 }
 
 // all are the elements below n for which is holds.
@@ -167,22 +158,13 @@ func all(n *html.Node, is func(*html.Node) bool) (found []*html.Node) {
 	return found
 }
 
-func attr(n *html.Node, name string) string {
-	for _, a := range n.Attr {
-		if a.Key == name {
-			return a.Val
-		}
-	}
-	return ""
-}
-
 // having is a test for elements of a name that have a class, either "" for any.
 func having(name, class string) func(*html.Node) bool {
 	return func(n *html.Node) bool {
 		if name != "" && n.Data != name {
 			return false
 		}
-		return class == "" || strings.Contains(" "+attr(n, "class")+" ", " "+class+" ")
+		return class == "" || strings.Contains(" "+attribute(n, "class")+" ", " "+class+" ")
 	}
 }
 

@@ -24,7 +24,7 @@ func TestQueuesPage(t *testing.T) {
 	}
 	for _, url := range []string{"/queues/", "/queues/queues/dispatch?status=archived"} {
 		w := b.get(url, "")
-		page := parse(t, w.Body.String())
+		page := parsed(t, w.Body.String()).root
 		policy := w.Header().Get("Content-Security-Policy")
 		if w.Code != http.StatusOK || !strings.HasPrefix(policy, "default-src 'none'; script-src 'self' 'sha256-") || w.Header().Get("X-Frame-Options") != "DENY" {
 			t.Fatalf("%s: %d, policy %s", url, w.Code, policy)
@@ -34,7 +34,7 @@ func TestQueuesPage(t *testing.T) {
 		}
 		inline, files := 0, 0
 		for _, s := range all(page, having("script", "")) {
-			if src := attr(s, "src"); src != "" {
+			if src := attribute(s, "src"); src != "" {
 				files++
 				if got := b.get(src, ""); got.Code != http.StatusOK || !strings.Contains(got.Header().Get("Content-Type"), "javascript") || got.Header().Get("Cache-Control") == "no-store" {
 					t.Errorf("%s: %d %v", src, got.Code, got.Header())
@@ -52,8 +52,8 @@ func TestQueuesPage(t *testing.T) {
 		}
 		back := false
 		for _, n := range append(all(page, having("link", "")), all(page, having("a", ""))...) {
-			back = back || n.Data == "a" && attr(n, "href") == "/"
-			if href := attr(n, "href"); !strings.HasPrefix(href, "/") || strings.HasPrefix(href, "//") {
+			back = back || n.Data == "a" && attribute(n, "href") == "/"
+			if href := attribute(n, "href"); !strings.HasPrefix(href, "/") || strings.HasPrefix(href, "//") {
 				t.Errorf("%s: %s leads to %s", url, n.Data, href)
 			} else if got := b.get(href, ""); n.Data == "link" && got.Code != http.StatusOK {
 				t.Errorf("%s: %s is %d", url, href, got.Code)

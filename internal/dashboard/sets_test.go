@@ -160,8 +160,8 @@ func TestManySetsArePaged(t *testing.T) {
 		}
 		url = ""
 		for _, a := range all(page, having("a", "")) {
-			if attr(a, "rel") == "next" {
-				url = attr(a, "href")
+			if attribute(a, "rel") == "next" {
+				url = attribute(a, "href")
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func TestTaskPage(t *testing.T) {
 	if got := text(all(page, having("h1", ""))[0]); got != "AC131" {
 		t.Errorf("title %q", got)
 	}
-	if got := attr(all(page, having("svg", "bar"))[0], "aria-label"); got != "1 done, 1 failed, 1 offline, 2 working of 5" {
+	if got := attribute(all(page, having("svg", "bar"))[0], "aria-label"); got != "1 done, 1 failed, 1 offline, 2 working of 5" {
 		t.Errorf("bar: %s", got)
 	}
 	if got := text(all(page, having("ol", "commands"))[0]); got != "a priority 100 b priority 99" {
@@ -66,7 +66,7 @@ func TestTaskPage(t *testing.T) {
 	}
 
 	// The hosts of one output, and of one state.
-	key := attr(groups[0], "data-key")
+	key := attribute(groups[0], "data-key")
 	for query, want := range map[string]string{
 		"?output=" + key:                   "web-1 web-2",
 		"?output=" + key + "&state=failed": "web-2",
@@ -82,7 +82,7 @@ func TestTaskPage(t *testing.T) {
 
 	// One region is the same as in the page, and nothing else.
 	w := b.get("/tasks/AC131?state=failed", "members")
-	if body := w.Body.String(); w.Code != http.StatusOK || strings.Contains(body, "<html") || strings.Join(column(parse(t, body), "c-host"), " ") != "web-2" {
+	if body := w.Body.String(); w.Code != http.StatusOK || strings.Contains(body, "<html") || strings.Join(column(parsed(t, body).root, "c-host"), " ") != "web-2" {
 		t.Errorf("region members: %d %s", w.Code, body)
 	}
 
@@ -93,8 +93,8 @@ func TestTaskPage(t *testing.T) {
 	}
 	for _, a := range all(b.page("/tasks/AC131"), having("a", "")) {
 		if text(a) == "2001:db8::5" {
-			if b.get(attr(a, "href"), "").Code != http.StatusOK {
-				t.Errorf("no page at %s", attr(a, "href"))
+			if b.get(attribute(a, "href"), "").Code != http.StatusOK {
+				t.Errorf("no page at %s", attribute(a, "href"))
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func TestTimeline(t *testing.T) {
 	steps := map[string]bool{}
 	last := ""
 	for _, li := range all(all(page, having("ol", "steps"))[0], having("li", "")) {
-		at := attr(all(li, having("time", ""))[0], "datetime")
+		at := attribute(all(li, having("time", ""))[0], "datetime")
 		if when, before := mustTime(t, at), last; before != "" && when.Before(mustTime(t, before)) {
 			t.Errorf("%s comes after %s", at, before)
 		}
@@ -171,7 +171,7 @@ func TestTimeline(t *testing.T) {
 			t.Errorf("no step %q in %v", want, steps)
 		}
 	}
-	if got := attr(all(all(page, having("figure", "curve"))[0], having("svg", ""))[0], "aria-label"); got != "1 of 2 commands have ended" {
+	if got := attribute(all(all(page, having("figure", "curve"))[0], having("svg", ""))[0], "aria-label"); got != "1 of 2 commands have ended" {
 		t.Errorf("curve: %s", got)
 	}
 }
@@ -199,7 +199,7 @@ func TestNoSuchTask(t *testing.T) {
 		"/tasks/AC1/nonsense":               "There is no page",
 	} {
 		w := b.get(url, "")
-		if got := text(parse(t, w.Body.String())); w.Code != http.StatusNotFound || !strings.Contains(got, want) {
+		if got := text(parsed(t, w.Body.String()).root); w.Code != http.StatusNotFound || !strings.Contains(got, want) {
 			t.Errorf("%s: %d %s", url, w.Code, got)
 		}
 	}
@@ -278,7 +278,7 @@ func TestHostileTextOfSets(t *testing.T) {
 	}
 	region, err := b.srv.ledgerRegion(b.Context(), n)
 	b.must(err)
-	inert(t, "region ledger", parse(t, region))
+	inert(t, "region ledger", parsed(t, region).root)
 }
 
 // inert fails unless a page is made of muster's own elements and harmless text.
@@ -299,7 +299,7 @@ func inert(t *testing.T, what string, page *html.Node) {
 			if !slices.Contains(elements, n.Data) {
 				t.Errorf("%s: element %s", what, n.Data)
 			}
-			if n.Data == "script" && (n.FirstChild != nil || !strings.HasPrefix(attr(n, "src"), "/static/")) {
+			if n.Data == "script" && (n.FirstChild != nil || !strings.HasPrefix(attribute(n, "src"), "/static/")) {
 				t.Errorf("%s: a script of its own", what)
 			}
 			for _, a := range n.Attr {
@@ -355,7 +355,7 @@ func TestManyHosts(t *testing.T) {
 	}
 	for _, a := range all(groups[0], having("a", "")) {
 		if text(a) == "all 100 hosts" {
-			if got := b.page(strings.TrimSuffix(attr(a, "href"), "#members")); text(all(got, having("nav", "paging"))[0]) != "first previous 1–50 of 100 next last" {
+			if got := b.page(strings.TrimSuffix(attribute(a, "href"), "#members")); text(all(got, having("nav", "paging"))[0]) != "first previous 1–50 of 100 next last" {
 				t.Errorf("its hosts: %s", text(all(got, having("nav", "paging"))[0]))
 			}
 			return

@@ -1,0 +1,21 @@
+package dashboard
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/musterhq/muster/internal/redistest"
+	"github.com/musterhq/muster/tasks"
+)
+
+// A Redis that refuses is not one that is away: who watches is told what it says.
+func TestReadySaysWhatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	redistest.Eventually(t, "it is ready", func() bool { return s.Ready(t.Context()) == nil })
+	s.must(s.rdb.Set(t.Context(), tasks.KeyOnline, "no hash", 0).Err())
+	redistest.Eventually(t, "the refusal is told", func() bool {
+		err := s.Ready(t.Context())
+		return err != nil && strings.Contains(err.Error(), "redis refuses: ") && strings.Contains(err.Error(), "WRONGTYPE")
+	})
+}
