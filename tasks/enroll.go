@@ -326,12 +326,19 @@ func (r *Roll) Scan(ctx context.Context, listener string, c *Cursor) (map[string
 	if len(known) == 0 {
 		return held, nil
 	}
-	places, err := r.rdb.HMGet(ctx, KeyOnline, known...).Result()
+	// Both are read in one moment: a host that has gone since the page was read stands in
+	// neither, and is no damage.
+	var places, forms *redis.SliceCmd
+	_, err = r.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		places = p.HMGet(ctx, KeyOnline, known...)
+		forms = p.HMGet(ctx, KeyClients, known...)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("scan the roll: %w", err)
 	}
 	for i, host := range known {
-		if places[i] == nil {
+		if places.Val()[i] == nil && forms.Val()[i] != nil {
 			held[listener] = append(held[listener], host)
 		}
 	}

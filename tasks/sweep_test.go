@@ -381,6 +381,33 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// A host that goes off the roll while a page is being read is nobody's to strike: it
+// would get another reason for its departure.
+func TestScanWhileAHostGoes(t *testing.T) {
+	t.Parallel()
+	f := openRoll(t)
+	f.put("h1", spot{"10.0.0.9:1@other", "json", "other", false})
+	hooked := f.client()
+	looked := false
+	hooked.AddHook(&counter{before: func(cmd redis.Cmder) error {
+		if cmd.Name() != "multi" && cmd.Name() != "hmget" {
+			return nil
+		}
+		looked = true
+		got, _, err := f.roll.Apply(t.Context(), "other", []tasks.Change{{Kind: tasks.Off, Host: "h1"}})
+		f.must(err)
+		if got[0].Verdict != tasks.WentOff {
+			t.Errorf("off: %v", got)
+		}
+		return nil
+	}})
+	held, err := tasks.NewRoll(hooked).Scan(t.Context(), "me", &tasks.Cursor{})
+	f.must(err)
+	if !looked || len(held["me"]) != 0 || !slices.Equal(held["other"], []string{"h1"}) {
+		t.Errorf("a second look %v, held %q", looked, held)
+	}
+}
+
 // After a failure, and only then, a Sweeper says that Redis is recovering, until it
 // has answered for the length of a lease.
 func TestRecovering(t *testing.T) {
