@@ -179,7 +179,6 @@ func TestHostileTextOfHosts(t *testing.T) {
 		s.must(s.rdb.HSet(ctx, tasks.KeyHosts(n), host(i), bad).Err())
 		s.must(s.rdb.HSet(ctx, tasks.KeyMeta(n), "state", bad, "created_ms", "1", "commands", bad).Err())
 		s.must(s.rdb.ZAdd(ctx, tasks.KeySets, setEntry(n, time.Now())).Err())
-		s.must(tasks.RecordAll(ctx, s.rdb, events(i)))
 	}
 	s.must(s.sets.reconcile(ctx))
 	s.raw("l1", hosts...)
@@ -192,7 +191,19 @@ func TestHostileTextOfHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept && !s.sets.Running(1).Wait && len(s.fleet.leases()) > 0
+		return !s.sets.Running(1).Wait && len(s.fleet.leases()) > 0
+	})
+	// Only a host that is known to be online is marked as contested.
+	for i := range texts {
+		s.must(tasks.RecordAll(ctx, s.rdb, events(i)))
+	}
+	redistest.Eventually(t, "all events were heard", func() bool {
+		for _, id := range hosts {
+			if s.fleet.host(id).refused.IsZero() {
+				return false
+			}
+		}
+		return len(s.news.newest()) == newsKept
 	})
 	var plain []*page
 	for i, bad := range texts {
