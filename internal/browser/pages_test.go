@@ -237,6 +237,8 @@ func TestHostsComeAndGo(t *testing.T) {
 	page.until(text("#hosts-online") + ` === "2"`)
 	page.mark()
 	addr := s.Addrs[0]
+	early := s.open(browser.Desktop, "/hosts/late:1")
+	early.until(text("main") + `.includes("Nobody has heard of the host late:1")`)
 	late := faults.NewProcess("late", s.Dir, shared.binary, nil, "agent", "--id", "late:1", "--udp-port", "0", "--bind-ip", "127.0.0.1",
 		"--server", addr, "--state-dir", filepath.Join(s.Dir, "late"))
 	if err := late.Start(); err != nil {
@@ -246,6 +248,9 @@ func TestHostsComeAndGo(t *testing.T) {
 	page.until(text("#hosts-online") + ` === "3"`)
 	page.until(`document.querySelector('[data-region="roll"] tr[data-key="late:1"]') !== null`)
 	page.until(text(`[data-region="news"] li`) + `.includes("late:1")`)
+	early.until(text("#host-state") + `.startsWith("online")`) // without the reader's doing
+	early.forgive()                                           // it was answered with 404
+	early.done()
 	host := s.open(browser.Desktop, "/hosts/late:1")
 	host.until(text("#host-state") + `.startsWith("online")`)
 	host.until(text("#host-info") + `.includes("linux")`) // it tells of itself a moment later
@@ -268,10 +273,15 @@ func TestDispatchMoves(t *testing.T) {
 	fleet.until(text("#hosts-online") + ` === "3"`)
 	fleet.mark()
 	list.mark()
+	early := s.open(browser.Desktop, "/tasks/AC131")
+	early.until(text("main") + `.includes("There is no task set AC131")`)
 	gate := filepath.Join(s.Dir, "gate")
 	s.dispatch("AC131", s.Hosts(), "echo same everywhere", fmt.Sprintf("while [ ! -e %s ]; do sleep 0.1; done", gate))
 	fleet.until(text(`[data-region="running"]`) + `.includes("AC131")`)
 	list.until(text(`[data-region="sets"] tr[data-key="AC131"]`) + `.includes("running")`)
+	early.until(`document.body.innerText.includes("same everywhere")`) // without the reader's doing
+	early.forgive()                                                    // it was answered with 404
+	early.done()
 	set := s.open(browser.Desktop, "/tasks/AC131")
 	set.until(`document.body.innerText.includes("same everywhere")`)
 	width := func(state string) string {

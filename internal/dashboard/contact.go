@@ -50,8 +50,11 @@ func (c *contact) cause() error {
 	return c.err
 }
 
-// outage is a silence of Redis. Since is when it has last answered, zero if it never has.
-type outage struct{ Since time.Time }
+// outage is a time without an answer of Redis.
+type outage struct {
+	Since   time.Time // when it has last answered, zero if it never has
+	Refusal error     // what it says instead, as of a key of another type; nil if it is silent
+}
 
 // away returns the silence of Redis, nil while it answers.
 func (c *contact) away() *outage {
@@ -64,33 +67,53 @@ func (c *contact) away() *outage {
 	if time.Since(from) <= silence {
 		return nil
 	}
-	return &outage{c.last}
+	out := &outage{Since: c.last}
+	if c.err != nil && isReply(c.err) {
+		out.Refusal = c.err
+	}
+	return out
 }
 
-// watch says when Redis goes away and when it is back: to those who look at a page, and
-// once in the log.
+// watch says when Redis goes away or refuses, and when it is back: to those who look at a
+// page, and once in the log.
 func (s *Server) watch(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery / 2)
 	defer tick.Stop()
-	was := false
+	was := ""
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
-		is := s.contact.away() != nil
+		away := s.contact.away()
+		is := away.String()
 		if is == was {
 			continue
 		}
-		if was = is; is {
-			s.cfg.Log.WithError(s.contact.cause()).Error("redis does not answer; the page shows what was last known")
-			s.hub.touch("redis")
-		} else {
+		switch was = is; {
+		case away == nil:
 			s.cfg.Log.Info("redis works again")
 			s.hub.touchAll() // regions that could not be read
+			continue
+		case away.Refusal != nil:
+			s.cfg.Log.WithError(away.Refusal).Error("redis refuses; the page shows what was last known")
+		default:
+			s.cfg.Log.WithError(s.contact.cause()).Error("redis does not answer; the page shows what was last known")
 		}
+		s.hub.touch("redis")
 	}
+}
+
+// String tells one outage from another, "" for none.
+func (o *outage) String() string {
+	switch {
+	case o == nil:
+		return ""
+	case o.Refusal != nil:
+		return o.Refusal.Error()
+	}
+	return "silent"
 }
 
 // failures logs the first of a series of refusals by Redis, and nothing that follows it

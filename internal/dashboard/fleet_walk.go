@@ -42,6 +42,12 @@ func (f *fleet) look(ctx context.Context) check {
 		return nil
 	})
 	if err != nil {
+		for _, cmd := range []redis.Cmder{entries, leases} {
+			if cmd.Err() != nil && isReply(cmd.Err()) {
+				err = fmt.Errorf("%s: %w", cmd.Args()[1], cmd.Err())
+				break
+			}
+		}
 		f.contact.failed(err)
 		return check{err: fmt.Errorf("the roll: %w", err)}
 	}

@@ -23,10 +23,10 @@ func (s *Server) Healthy() error {
 // says what is missing.
 func (s *Server) Ready(context.Context) error {
 	switch away := s.contact.away(); {
+	case away != nil && away.Refusal != nil:
+		return fmt.Errorf("dashboard: redis refuses: %w", away.Refusal)
 	case away != nil && away.Since.IsZero():
 		return errors.New("dashboard: redis has not answered yet")
-	case away != nil && isReply(s.contact.cause()):
-		return fmt.Errorf("dashboard: redis refuses: %w", s.contact.cause())
 	case away != nil:
 		return fmt.Errorf("dashboard: redis has not answered for %s", time.Since(away.Since).Round(time.Second))
 	case !s.fleet.known():

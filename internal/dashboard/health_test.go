@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -16,6 +17,12 @@ func TestReadySaysWhatRedisRefuses(t *testing.T) {
 	s.must(s.rdb.Set(t.Context(), tasks.KeyOnline, "no hash", 0).Err())
 	redistest.Eventually(t, "the refusal is told", func() bool {
 		err := s.Ready(t.Context())
-		return err != nil && strings.Contains(err.Error(), "redis refuses: ") && strings.Contains(err.Error(), "WRONGTYPE")
+		return err != nil && strings.Contains(err.Error(), "redis refuses: {muster}:online: WRONGTYPE")
 	})
+	p := s.get("/", http.StatusOK)
+	if got := p.id("redis-away"); !strings.HasPrefix(got, "Redis refuses: {muster}:online: WRONGTYPE") || !strings.Contains(got, "What you see is what was known at 2") {
+		t.Errorf("banner %q", got)
+	}
+	s.must(s.rdb.Del(t.Context(), tasks.KeyOnline).Err())
+	s.eventually("/", "no banner", func(p *page) bool { return p.region("redis") == "" })
 }

@@ -59,7 +59,7 @@ func (s *Server) hostPage(w http.ResponseWriter, r *http.Request) {
 		s.failWith(w, r, err)
 		return
 	case !known:
-		s.fail(w, r, http.StatusNotFound, "Nobody has heard of the host "+id+": it is not online, nothing waits for it, and no event or dispatch that was looked at names it")
+		s.notThere(w, r, "host:"+id, "Nobody has heard of the host "+id+": it is not online, nothing waits for it, and no event or dispatch that was looked at names it")
 		return
 	}
 	s.show(w, r, http.StatusOK, "host", view{Title: id, Here: "/", Live: "host:" + id + " sets", Data: v})

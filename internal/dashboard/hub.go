@@ -16,6 +16,7 @@ import (
 
 const (
 	maxBrowsers = 1000                   // live connections at the same time
+	maxFromOne  = maxBrowsers / 2        // from one other machine: there is room for the rest, and for many behind a proxy
 	hubPace     = 250 * time.Millisecond // changes within it are one message
 	mostTouched = 20_000                 // topics of which it is known when they were touched
 	maxRenders  = 4                      // regions that are made at the same time
@@ -57,6 +58,7 @@ type hub struct {
 	mu       sync.Mutex
 	ended    bool
 	browsers map[*browser]bool
+	from     map[string]int    // how many of them come from another machine, by its address
 	topics   map[string]*topic // those that somebody follows
 
 	// What was touched when, also of what nobody follows yet: a page that was just loaded
@@ -80,6 +82,7 @@ type topic struct {
 // its topics: one that is slow misses what came between.
 type browser struct {
 	topics []string
+	from   string             // the address of another machine; empty for this one
 	cut    context.CancelFunc // lets it go
 	wake   chan struct{}
 
@@ -114,7 +117,7 @@ func (b *browser) take() []message {
 func newHub(renderers map[string]renderer, log logrus.FieldLogger) *hub {
 	return &hub{
 		renderers: renderers, log: log, renders: make(chan struct{}, maxRenders),
-		browsers: map[*browser]bool{}, topics: map[string]*topic{}, began: time.Now().UnixNano(), at: map[string]uint64{},
+		browsers: map[*browser]bool{}, from: map[string]int{}, topics: map[string]*topic{}, began: time.Now().UnixNano(), at: map[string]uint64{},
 	}
 }
 
@@ -203,15 +206,19 @@ func (h *hub) abouts(region string) (list []string) {
 	return list
 }
 
-// join lets a browser in, unless there are too many or the hub has ended. Within is how
+// join lets a browser in, unless there are too many, also of its address, or the hub has
+// ended. Within is how
 // long it may take to ask for its regions.
 func (h *hub) join(b *browser) (within time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended || len(h.browsers) >= maxBrowsers {
+	if h.ended || len(h.browsers) >= maxBrowsers || h.from[b.from] >= maxFromOne {
 		return 0, false
 	}
 	h.browsers[b] = true
+	if b.from != "" {
+		h.from[b.from]++
+	}
 	for _, name := range b.topics {
 		t := h.topics[name]
 		if t == nil {
@@ -226,7 +233,13 @@ func (h *hub) join(b *browser) (within time.Duration, ok bool) {
 func (h *hub) leave(b *browser) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.browsers[b] {
+		return
+	}
 	delete(h.browsers, b)
+	if h.from[b.from]--; h.from[b.from] == 0 {
+		delete(h.from, b.from)
+	}
 	for _, name := range b.topics {
 		if t := h.topics[name]; t != nil {
 			if delete(t.followers, b); len(t.followers) == 0 {

@@ -138,6 +138,49 @@ func TestHub(t *testing.T) {
 	})
 }
 
+// One other machine can't take all connections; this one may, for all who come by its proxy.
+func TestManyFromOneMachine(t *testing.T) {
+	t.Parallel()
+	from := func(remote string) *browser {
+		b := newBrowser([]string{"roll"}, func() {})
+		b.from = otherMachine(remote)
+		return b
+	}
+	h := newHub(nil, nil)
+	fill := func(remote string, most int) (all []*browser) {
+		for len(all) <= most {
+			b := from(remote)
+			if _, ok := h.join(b); !ok {
+				return all
+			}
+			all = append(all, b)
+		}
+		return all
+	}
+	greedy := fill("192.0.2.1:1", maxFromOne)
+	if len(greedy) != maxFromOne {
+		t.Errorf("%d browsers from one machine, want %d", len(greedy), maxFromOne)
+	}
+	if got := len(fill("[2001:db8::1]:1", 0)); got != 1 {
+		t.Error("one from another machine is not let in")
+	}
+	h.leave(from("192.0.2.1:1")) // one that was not let in
+	if got := len(fill("192.0.2.1:2", 0)); got != 0 {
+		t.Error("it counts as gone")
+	}
+	h.leave(greedy[0])
+	if got := len(fill("192.0.2.1:2", 1)); got != 1 {
+		t.Errorf("%d instead of the one that has gone", got)
+	}
+	for _, b := range greedy[1:] {
+		h.leave(b)
+	}
+	here := len(fill("127.0.0.1:1", 10)) + len(fill("[::1]:1", 10)) + len(fill("[::ffff:127.0.0.1]:1", maxBrowsers))
+	if here != maxBrowsers-2 {
+		t.Errorf("%d browsers here, want %d", here, maxBrowsers-2)
+	}
+}
+
 // However many look and however fast the fleet flaps: each is asked to come within a time
 // that grows with their number, and not more often.
 func TestManyBrowsers(t *testing.T) {

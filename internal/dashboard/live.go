@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -41,6 +43,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	ctx, cut := context.WithCancel(r.Context())
 	defer cut()
 	b := newBrowser(topics, cut)
+	b.from = otherMachine(r.RemoteAddr)
 	within, ok := s.hub.join(b)
 	if !ok {
 		w.Header().Set("Retry-After", "30")
@@ -84,6 +87,17 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 		}
 		idle.Reset(keepAlive)
 	}
+}
+
+// otherMachine is the address of the machine that a request comes from, empty if it is this
+// one: a proxy here brings the browsers of everybody.
+func otherMachine(remote string) string {
+	addr, err := netip.ParseAddrPort(remote)
+	if err == nil && addr.Addr().Unmap().IsLoopback() {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(remote)
+	return host
 }
 
 // encode is v as one line of JSON.

@@ -44,6 +44,7 @@ type view struct {
 	Live    string  // topics that the page follows, with blanks between
 	Away    *outage // Redis does not answer
 	Failed  bool    // Redis kept it from being made: it is asked for again when Redis is back
+	Awaits  bool    // what it is about is not there: it is asked for again when a topic of Live is touched
 	Version string
 	Tag     string
 	Stamp   string // when the page was asked for, by the hub
@@ -175,6 +176,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, text s
 		v.Live = "failed" // which nobody touches: it follows whether Redis is away, as all do
 	}
 	s.show(w, r, status, "error", v)
+}
+
+// notThere answers for what may yet come: the page is asked for again when the topic is
+// touched.
+func (s *Server) notThere(w http.ResponseWriter, r *http.Request, topic, text string) {
+	s.show(w, r, http.StatusNotFound, "error", view{Title: fmt.Sprint(http.StatusNotFound), Live: topic, Awaits: true, Data: text})
 }
 
 // failWith answers for an error of Redis, which is away or has refused. It is logged by whoever follows Redis, not once

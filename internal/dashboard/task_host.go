@@ -47,7 +47,7 @@ func (s *Server) taskHostPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if progress[0].State == "" {
-		s.fail(w, r, http.StatusNotFound, fmt.Sprintf("%s is not a host of %s", clip(host, 128), l.Number))
+		s.notThere(w, r, "results:"+string(l.Number), fmt.Sprintf("%s is not a host of %s", clip(host, 128), l.Number))
 		return
 	}
 	p := taskHostPage{Number: l.Number, Host: host, Progress: progress[0]}

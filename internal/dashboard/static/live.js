@@ -68,6 +68,9 @@
     morph(x, y);
   }
 
+  // awaits tells a page of what is not there, as a task set that is yet to be made.
+  const awaits = () => main.dataset.awaits !== undefined;
+
   function place(region) {
     return document.querySelector(`[data-region="${CSS.escape(region)}"]`);
   }
@@ -84,6 +87,7 @@
     const next = document.createElement("template");
     next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but these files
     if (region === "redis" && html.trim() === "" && main.dataset.failed !== undefined) location.reload(); // Redis is back
+    if (region !== "redis" && awaits()) { ask("", 0); return; }
     fill(region, next.content);
     follow(region, 0);
   }
@@ -94,6 +98,7 @@
   }
 
   function stale(region, within) {
+    if (awaits()) ask("", within);
     if (place(region)) ask(region, within);
     follow(region, within);
   }
@@ -116,6 +121,7 @@
         const html = await answer.text();
         if (from !== location.href) state.again = true; // the reader has turned the page meanwhile
         else if (region && answer.ok) swap(region, html);
+        else if (!region && awaits() && answer.ok) location.reload(); // it has come
         else if (!region) fillAll(html);
       } catch { // without a live connection all is asked for when it is back
         state.again = state.again || (source && source.readyState === EventSource.OPEN);
