@@ -140,6 +140,9 @@ func (d *doctor) lookAtWrites(ctx context.Context) finding {
 	if f.mark == markFailure {
 		return f
 	}
+	if f = d.lookAtRights(ctx); f.mark == markFailure {
+		return f
+	}
 	if err := writable(ctx, d.url, d.rdb); err != nil {
 		_, text := read(err)
 		return fail("%s", text).to("give the user of --redis the rights to write, give Redis more memory, or see its log")
