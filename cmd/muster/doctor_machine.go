@@ -221,7 +221,7 @@ func (d *doctor) lookAtOpenFiles(ctx context.Context) finding {
 		return fine("this system has no limit for each process")
 	}
 	need := uint64(usualFiles)
-	if d.view != nil && d.view.Listeners() > 0 {
+	if d.rdb != nil && d.view != nil && d.view.Listeners() > 0 {
 		if n, err := countOnline(ctx, d.rdb); err == nil {
 			need = max(need, 2*uint64(n))
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -30,7 +31,7 @@ func rights() []right {
 		return func(ctx context.Context, rdb redis.UniversalClient) error {
 			sub := rdb.Subscribe(ctx, channel)
 			defer sub.Close()
-			_, err := sub.Receive(ctx)
+			_, err := sub.ReceiveTimeout(ctx, knock)
 			return err
 		}
 	}
@@ -54,9 +55,12 @@ func rights() []right {
 func (d *doctor) lookAtRights(ctx context.Context) finding {
 	var not, rules []string
 	for _, r := range rights() {
-		try, done := context.WithTimeout(ctx, knock)
-		err := r.try(try, d.rdb)
-		done()
+		err := r.try(ctx, d.rdb)
+		var reply redis.Error
+		if err != nil && !errors.As(err, &reply) {
+			_, text := read(unanswered(d.url, err))
+			return fail("%s", text).to("see whether Redis is up")
+		}
 		if !redis.HasErrorPrefix(err, "NOPERM") {
 			continue // whatever else is wrong, other checks say
 		}

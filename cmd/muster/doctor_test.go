@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,6 +131,29 @@ func TestWhatRedisSays(t *testing.T) {
 		"failure: Redis at redis://h:1/0 is a read-only replica of m:2...-> name the master")
 }
 
+// What to do about a Redis goes by what is wrong with it.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ at, text, want string }{
+		{"redis://h:1", "connection refused", "start it"},
+		{"redis://h:1", "no answer from Redis at redis://h:1: EOF", "rediss://"},
+		{"redis://h:1", "LOADING Redis is loading the dataset in memory", "wait"},
+		{"redis://h:1", "does not accept the user or the password", "user and password"},
+		{"redis://h:1/99", "ERR DB index is out of range", "a database"},
+		{"redis-cluster://h:1", "ERR This instance has cluster support disabled", "redis://"},
+		{"redis-sentinel://h:1", "all sentinels specified in configuration are unreachable: redis: nil", "SENTINEL MASTERS"},
+		{"redis-sentinel://h:1", "all sentinels specified in configuration are unreachable: i/o timeout", "start it"},
+		{"rediss://h:1", "context deadline exceeded", "speaks TLS"},
+		{"rediss://h:1", "tls: first record does not look like a TLS handshake", "speaks TLS"},
+		{"rediss://h:1", "tls: failed to verify certificate: x509: certificate signed by unknown authority", "certificate"},
+		{"rediss://h:1", "connection refused", "start it"},
+	} {
+		if got := remedy(c.at, c.text); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s: %s, want %s", c.at, c.text, got, c.want)
+		}
+	}
+}
+
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -221,6 +247,55 @@ func TestAddressOfAPage(t *testing.T) {
 		if got := nearby(bind); got != want {
 			t.Errorf("%s is dialled as %s, want %s", bind, got, want)
 		}
+	}
+}
+
+// A Redis that stops answering meanwhile is waited for once, not by each check.
+func TestDoctorWhenRedisFallsSilent(t *testing.T) {
+	t.Parallel()
+	s := redistest.Open(t)
+	ln, err := net.Listen("tcp", freePort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var silent atomic.Bool
+	go func() { // until ln is closed
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", s.Addr)
+			if err != nil {
+				in.Close()
+				return
+			}
+			go func() { // until doctor closes the connection
+				defer out.Close()
+				b := make([]byte, 1<<16)
+				for {
+					n, err := in.Read(b)
+					if err != nil {
+						return
+					}
+					if silent.Store(silent.Load() || bytes.Contains(b[:n], []byte("zadd"))); !silent.Load() {
+						_, _ = out.Write(b[:n]) // it may have ended
+					}
+				}
+			}()
+			go func() {
+				defer in.Close()
+				_, _ = io.Copy(in, out) // as long as both are there
+			}()
+		}
+	}()
+	var out, errs bytes.Buffer
+	url := "redis://" + ln.Addr().String() + "/0?read_timeout=300ms"
+	code := run(context.Background(), []string{"muster", "doctor", "--redis", url, "--host", "a"}, nil, &out, &errs, nil)
+	if code != 1 || errs.Len() > 0 || strings.Count(out.String(), "failure\t") != 1 || strings.Count(out.String(), withoutRedis) < 10 ||
+		!strings.Contains(out.String(), "failure\tredis-writes\tno answer from Redis at redis://127.0.0.1:") {
+		t.Errorf("status %d\n%s%s", code, &out, &errs)
 	}
 }
 
