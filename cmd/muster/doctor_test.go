@@ -235,10 +235,10 @@ func TestAddressOfAPage(t *testing.T) {
 	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	expect(t, "a page", lookAtPage(ctx, bind(page), "/healthz", ""), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "the dashboard", lookAtPage(ctx, bind(page), "/", "muster"), "ok: 127.0.0.1:...answers, and is well")
-	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...-> ss -ltnp")
-	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...-> ss -ltnp")
-	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...-> ss -ltnp")
-	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...-> ss -ltnp")
+	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...shows who has it")
+	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...shows who has it")
+	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...shows who has it")
+	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...shows who has it")
 	expect(t, "free", lookAtPage(ctx, freePort, "/", ""), "ok: 127.0.0.1:0 is free")
 	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1", "/", ""), "warning: nothing can listen on 192.0.2.1:1...-> choose")
 	for bind, want := range map[string]string{
@@ -296,6 +296,20 @@ func TestDoctorWhenRedisFallsSilent(t *testing.T) {
 	if code != 1 || errs.Len() > 0 || strings.Count(out.String(), "failure\t") != 1 || strings.Count(out.String(), withoutRedis) < 10 ||
 		!strings.Contains(out.String(), "failure\tredis-writes\tno answer from Redis at redis://127.0.0.1:") {
 		t.Errorf("status %d\n%s%s", code, &out, &errs)
+	}
+}
+
+func TestWhoHas(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][4]string{
+		{"linux", "tcp", "127.0.0.1:80", "ss -ltnp 'sport = :80'"},
+		{"linux", "udp", ":6655", "ss -lunp 'sport = :6655'"},
+		{"darwin", "udp", ":6655", "lsof -nP -iUDP:6655"},
+		{"windows", "tcp", "[::]:80", `netstat -ano -p tcp | findstr ":80 "`},
+	} {
+		if got := whoHasOn(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("%s: %s", c[:3], got)
+		}
 	}
 }
 
