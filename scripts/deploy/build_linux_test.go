@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/musterhq/muster/internal/proctest"
 )
 
 // image is what the stage "build" of the Dockerfile makes, once for all tests: to compile
@@ -50,7 +52,7 @@ func buildImage(t *testing.T) string {
 				}
 			case "RUN":
 				// The rest of the image is this machine: only where the result goes is another place.
-				output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(i.rest, "/out/", image.dir+"/"))
+				proctest.Output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(i.rest, "/out/", image.dir+"/"))
 			}
 		}
 		if err := os.Chmod(image.dir, 0o755); err != nil { // services are not run as root
@@ -103,7 +105,7 @@ func TestBuild(t *testing.T) {
 	out := buildImage(t)
 	binary := filepath.Join(out, "muster")
 	static(t, binary)
-	if said := output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 9.8.7 ") {
+	if said := proctest.Output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 9.8.7 ") {
 		t.Errorf("it says %q", said)
 	}
 	if info, err := os.Stat(filepath.Join(out, "state")); err != nil || !info.IsDir() {
