@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/tasks"
@@ -12,22 +13,13 @@ func (a *app) cancelVerb() *cli.Command {
 	return &cli.Command{
 		Name: "cancel", Usage: "cancel a task set: it goes to nobody any more, and agents end what they run of it", ArgsUsage: "KEY",
 		Flags:  verbFlags(jsonFlag()),
-		Action: a.cancel,
+		Action: a.onSet(a.cancel),
 	}
 }
 
 // cancel needs no worker: it ends the ledger itself. A worker has the agents told, the
 // next one to start if there is none.
-func (a *app) cancel(c *cli.Context) error {
-	n, err := oneNumber(c)
-	if err != nil {
-		return err
-	}
-	rdb, done, err := a.redis(c)
-	if err != nil {
-		return err
-	}
-	defer done()
+func (a *app) cancel(c *cli.Context, rdb redis.UniversalClient, n tasks.Number) error {
 	store := tasks.NewStore(rdb, tasks.StoreConfig{})
 	switch err := store.Cancel(c.Context, n); {
 	case errors.Is(err, tasks.ErrClosed):

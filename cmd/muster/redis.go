@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/urfave/cli/v2"
+
+	"github.com/musterhq/muster/tasks"
 )
 
 // pingTimeout is how long a verb waits for Redis when it starts.
@@ -270,3 +272,19 @@ func (a *app) redis(c *cli.Context) (rdb redis.UniversalClient, done func(), err
 
 // redisURL is where a verb that needs Redis finds it.
 func redisURL(c *cli.Context) string { return orDefault(c.String("redis"), defaultRedis) }
+
+// onSet is the action of a verb that is about the one task set of its argument.
+func (a *app) onSet(do func(c *cli.Context, rdb redis.UniversalClient, n tasks.Number) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		n, err := oneNumber(c)
+		if err != nil {
+			return err
+		}
+		rdb, done, err := a.redis(c)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return do(c, rdb, n)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/tasks"
@@ -10,20 +11,11 @@ func (a *app) statusVerb() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show a task set: its ledger and the state of each host", ArgsUsage: "KEY",
 		Flags:  verbFlags(jsonFlag()),
-		Action: a.status,
+		Action: a.onSet(a.status),
 	}
 }
 
-func (a *app) status(c *cli.Context) error {
-	n, err := oneNumber(c)
-	if err != nil {
-		return err
-	}
-	rdb, done, err := a.redis(c)
-	if err != nil {
-		return err
-	}
-	defer done()
+func (a *app) status(c *cli.Context, rdb redis.UniversalClient, n tasks.Number) error {
 	store := tasks.NewStore(rdb, tasks.StoreConfig{})
 	// The head is read first: a host that moves on meanwhile is then shown further on
 	// than the counts, never behind them.

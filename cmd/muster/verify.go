@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/musterhq/muster/internal/visible"
@@ -11,20 +12,11 @@ func (a *app) verifyVerb() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "recount a ledger from its hosts and results", ArgsUsage: "KEY",
 		Flags:  verbFlags(jsonFlag()),
-		Action: a.verify,
+		Action: a.onSet(a.verify),
 	}
 }
 
-func (a *app) verify(c *cli.Context) error {
-	n, err := oneNumber(c)
-	if err != nil {
-		return err
-	}
-	rdb, done, err := a.redis(c)
-	if err != nil {
-		return err
-	}
-	defer done()
+func (a *app) verify(c *cli.Context, rdb redis.UniversalClient, n tasks.Number) error {
 	findings, err := tasks.NewStore(rdb, tasks.StoreConfig{}).Verify(c.Context, n)
 	if err != nil {
 		return err

@@ -1,10 +1,7 @@
 package dashboard
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,7 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/sirupsen/logrus"
 	"golang.org/x/net/html"
 
 	"github.com/musterhq/muster/internal/redistest"
@@ -33,14 +29,9 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	r := redistest.Open(t)
-	log := logrus.New()
-	log.SetOutput(io.Discard)
 	reader := redis.NewClient(r.Client.Options())
 	t.Cleanup(func() { reader.Close() })
-	srv, err := New(Config{Redis: r.Client, Reader: reader, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := newServer(t, r.Client, reader)
 	srv.sets.pace.beat, srv.sets.pace.idle, srv.sets.pace.check = 50*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
 	srv.looks.beat = 50 * time.Millisecond
 	srv.fleet.pace = brisk()
@@ -50,18 +41,8 @@ func newBench(t *testing.T) *bench {
 // serve starts the dashboard, and returns where it is.
 func (b *bench) serve() string {
 	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	b.must(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.srv.Serve(ctx, ln) }()
-	b.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			b.Error(err)
-		}
-	})
-	return "http://" + ln.Addr().String()
+	base, _ := serve(b.T, b.srv)
+	return base
 }
 
 func (b *bench) must(err error) {

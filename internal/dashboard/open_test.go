@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,26 +57,29 @@ func serveOn(t *testing.T, r *redistest.Server, at pace) *site {
 	t.Helper()
 	s := &site{t: t, redis: r, rdb: r.Client, Server: newServer(t, r.Client, r.Client)}
 	s.fleet.pace = at
+	s.base, s.end = serve(t, s.Server)
+	return s
+}
+
+// serve starts a dashboard on a loopback address. end ends it and waits for that; the test
+// does so, too.
+func serve(t *testing.T, s *Server) (base string, end func()) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.base = "http://" + ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, ln) }()
-	s.end = func() {
-		if cancel == nil {
-			return
-		}
+	end = sync.OnceFunc(func() {
 		cancel()
-		cancel = nil
 		if err := <-ended; err != nil {
 			t.Errorf("Serve returned %v", err)
 		}
-	}
-	t.Cleanup(s.end)
-	return s
+	})
+	t.Cleanup(end)
+	return "http://" + ln.Addr().String(), end
 }
 
 func newServer(t testing.TB, rdb, reader redis.UniversalClient) *Server {

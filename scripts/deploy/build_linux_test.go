@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/musterhq/muster/internal/proctest"
 )
 
 // image is what the stage "build" of the Dockerfile makes, once for all tests: to compile
@@ -55,7 +57,7 @@ func buildImage(t *testing.T) string {
 				// The rest of the image is this machine: only where the result goes is another place,
 				// and what a mount brings is here already.
 				words := strings.TrimSpace(mount.ReplaceAllString(i.rest, ""))
-				output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(words, "/out/", image.dir+"/"))
+				proctest.Output(t, src, env, "/bin/sh", "-c", strings.ReplaceAll(words, "/out/", image.dir+"/"))
 			}
 		}
 		if err := os.Chmod(image.dir, 0o755); err != nil { // services are not run as root
@@ -108,7 +110,7 @@ func TestBuild(t *testing.T) {
 	out := buildImage(t)
 	binary := filepath.Join(out, "muster")
 	static(t, binary)
-	if said := output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 9.8.7 ") {
+	if said := proctest.Output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 9.8.7 ") {
 		t.Errorf("it says %q", said)
 	}
 	if info, err := os.Stat(filepath.Join(out, "state")); err != nil || !info.IsDir() {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/musterhq/muster/internal/proctest"
 )
 
 // composeGo is the parser of today's docker compose; the docker-compose of older systems
@@ -281,13 +283,13 @@ func TestComposeParsers(t *testing.T) {
 	want := readCompose(t)
 	t.Run("docker-compose", func(t *testing.T) {
 		t.Parallel()
-		need(t, "docker-compose")
+		proctest.Need(t, "docker-compose")
 		same(t, want, "docker-compose", "--profile", "demo", "config")
 	})
 	t.Run("compose-go", func(t *testing.T) {
 		t.Parallel()
 		bin := t.TempDir()
-		if status, _, stderr := run(t, bin, []string{"GOBIN=" + bin}, "go", "install", composeGo); status != 0 {
+		if status, _, stderr := proctest.Run(t, bin, []string{"GOBIN=" + bin}, "go", "install", composeGo); status != 0 {
 			t.Skipf("%s can't be had: %s", composeGo, stderr)
 		}
 		same(t, want, filepath.Join(bin, "cmd"), "--format", "json", "docker-compose.yml")

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/musterhq/muster/internal/proctest"
 	"github.com/musterhq/muster/internal/redistest"
 )
 
@@ -163,7 +164,7 @@ func (s *system) image(st stage) string {
 		}
 		// Not written by this process: what it starts meanwhile would have the file open for
 		// writing for a moment, and such a file can't be run.
-		output(s.t, ".", nil, "cp", from, to)
+		proctest.Output(s.t, ".", nil, "cp", from, to)
 	}
 	return dir
 }

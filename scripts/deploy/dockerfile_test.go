@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/musterhq/muster/internal/proctest"
 )
 
 // instruction is one of a Dockerfile, its lines joined.
@@ -244,7 +246,7 @@ func TestDockerignore(t *testing.T) {
 		ImportPath            string
 		IgnoredGoFiles, SFile []string
 	}
-	for dec := json.NewDecoder(strings.NewReader(output(t, root, nil, "go", "list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Standard,ImportPath", "./cmd/muster"))); dec.More(); {
+	for dec := json.NewDecoder(strings.NewReader(proctest.Output(t, root, nil, "go", "list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Standard,ImportPath", "./cmd/muster"))); dec.More(); {
 		pkg.GoFiles, pkg.EmbedFiles, pkg.Standard = nil, nil, false
 		if err := dec.Decode(&pkg); err != nil {
 			t.Fatal(err)

@@ -11,13 +11,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/musterhq/muster/internal/proctest"
 )
 
 // TestRelease makes a release for one system, twice: the bytes are the same, the sums are
 // right, and what is in the archive and in the Debian package is what it should be.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	need(t, "git", "tar", "gzip")
+	proctest.Need(t, "git", "tar", "gzip")
 	if os.Getenv("MUSTER_TEST_REDIS") == "embedded" {
 		t.Skip("has nothing to do with Redis, and is tested with the real one")
 	}
@@ -36,7 +38,7 @@ func TestRelease(t *testing.T) {
 	for i := range sums {
 		out = t.TempDir()
 		env := []string{"TMPDIR=" + t.TempDir(), "SOURCE_DATE_EPOCH=1700000000"}
-		sums[i] = output(t, root, env, append(words, "--out", out, "v1.2.3-rc.1")...)
+		sums[i] = proctest.Output(t, root, env, append(words, "--out", out, "v1.2.3-rc.1")...)
 	}
 	if sums[0] != sums[1] {
 		t.Errorf("the same sources give other bytes:\n%s%s", sums[0], sums[1])
@@ -58,7 +60,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("made are %q, want %q", got, files)
 	}
 
-	output(t, out, nil, "tar", "-xzf", name+".tar.gz")
+	proctest.Output(t, out, nil, "tar", "-xzf", name+".tar.gz")
 	for _, file := range []string{"README.md", "LICENSE", "CHANGELOG.md", "THIRD-PARTY.txt", "muster.example.json", "docs/CLI.md",
 		"completion/muster.bash", "completion/muster.zsh", "completion/muster.fish",
 		"systemd/muster-listener.service", "systemd/muster.sysusers.conf", "systemd/agent.json"} {
@@ -76,7 +78,7 @@ func TestRelease(t *testing.T) {
 func released(t *testing.T, binary string) {
 	t.Helper()
 	static(t, binary)
-	if said := output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 1.2.3-rc.1 ") {
+	if said := proctest.Output(t, root, nil, binary, "version"); !strings.HasPrefix(said, "muster 1.2.3-rc.1 ") {
 		t.Errorf("%s says %q", binary, said)
 	}
 	file, err := elf.Open(binary)
@@ -97,11 +99,11 @@ func canPackage(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	module := regexp.MustCompile(`(?m)^nfpm=(.*)$`).FindStringSubmatch(string(script))[1]
-	if status, _, stderr := run(t, root, []string{"GOBIN=" + t.TempDir()}, "go", "install", module); status != 0 {
+	if status, _, stderr := proctest.Run(t, root, []string{"GOBIN=" + t.TempDir()}, "go", "install", module); status != 0 {
 		t.Logf("without the Debian package: %s can't be had: %s", module, stderr)
 		return false
 	}
-	if status, _, stderr := run(t, root, nil, "sh", "-c", "command -v dpkg-deb"); status != 0 {
+	if status, _, stderr := proctest.Run(t, root, nil, "sh", "-c", "command -v dpkg-deb"); status != 0 {
 		t.Logf("without the Debian package: no dpkg-deb to read it with: %s", stderr)
 		return false
 	}
@@ -113,9 +115,9 @@ func canPackage(t *testing.T) bool {
 func debian(t *testing.T, deb string) {
 	t.Helper()
 	tree, control := t.TempDir(), t.TempDir()
-	output(t, tree, nil, "dpkg-deb", "-x", deb, tree)
-	output(t, tree, nil, "dpkg-deb", "-e", deb, control)
-	if version := output(t, tree, nil, "dpkg-deb", "-f", deb, "Version"); strings.TrimSpace(version) != "1.2.3~rc.1" {
+	proctest.Output(t, tree, nil, "dpkg-deb", "-x", deb, tree)
+	proctest.Output(t, tree, nil, "dpkg-deb", "-e", deb, control)
+	if version := proctest.Output(t, tree, nil, "dpkg-deb", "-f", deb, "Version"); strings.TrimSpace(version) != "1.2.3~rc.1" {
 		t.Errorf("its version is %s", version)
 	}
 	released(t, filepath.Join(tree, "usr/bin/muster"))
@@ -144,11 +146,11 @@ func debian(t *testing.T, deb string) {
 		}
 	}
 	writable := regexp.MustCompile(`(?m)^.(.{4}w|.{7}w|..s|.{5}s).*$`)
-	if bad := writable.FindString(output(t, tree, nil, "dpkg-deb", "-c", deb)); bad != "" {
+	if bad := writable.FindString(proctest.Output(t, tree, nil, "dpkg-deb", "-c", deb)); bad != "" {
 		t.Errorf("others than root may write to it, or it is set-uid: %s", bad)
 	}
 	for _, script := range []string{"postinst", "prerm", "postrm"} {
-		output(t, control, nil, "sh", "-n", script)
+		proctest.Output(t, control, nil, "sh", "-n", script)
 		content, err := os.ReadFile(filepath.Join(control, script))
 		if err != nil || regexp.MustCompile(`systemctl.*\b(start|restart|enable)\b`).Match(content) {
 			t.Errorf("%s starts or enables something: %v", script, err)
@@ -159,9 +161,9 @@ func debian(t *testing.T, deb string) {
 // TestReleaseVersions holds what scripts/release takes for a version.
 func TestReleaseVersions(t *testing.T) {
 	t.Parallel()
-	need(t, "git")
+	proctest.Need(t, "git")
 	for _, words := range [][]string{{"latest"}, {"1.2"}, {"1.2.3", "1.2.4"}, {"--targets", "1.2.3"}, {"1.2.3 rc"}, {"--target"}} {
-		status, _, stderr := run(t, root, nil, append([]string{"./scripts/release", "--out", t.TempDir()}, words...)...)
+		status, _, stderr := proctest.Run(t, root, nil, append([]string{"./scripts/release", "--out", t.TempDir()}, words...)...)
 		if status != 2 || !strings.HasPrefix(stderr, "release: ") {
 			t.Errorf("%q ends with %d: %s", words, status, stderr)
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/musterhq/muster/internal/proctest"
 	"github.com/musterhq/muster/internal/redistest"
 )
 
@@ -54,7 +55,7 @@ func (u unit) one(t *testing.T, name string) string {
 // and say how closed they are.
 func TestUnits(t *testing.T) {
 	t.Parallel()
-	need(t, "systemd-analyze")
+	proctest.Need(t, "systemd-analyze")
 	tree := t.TempDir()
 	put := func(from, to string, mode os.FileMode) {
 		t.Helper()
@@ -90,21 +91,21 @@ func TestUnits(t *testing.T) {
 	for _, verb := range services {
 		name := "muster-" + verb + ".service"
 		// What it finds wrong with a unit it says, and often ends well all the same.
-		status, stdout, stderr := run(t, tree, nil, "systemd-analyze", "verify", "--man=no", "--root="+tree, name)
+		status, stdout, stderr := proctest.Run(t, tree, nil, "systemd-analyze", "verify", "--man=no", "--root="+tree, name)
 		if said := stdout + stderr; status != 0 || strings.Contains(said, "muster") {
 			t.Errorf("verify of %s ends with %d\n%s", name, status, said)
 		}
 		if verb == "agent" {
 			continue // as open as a login, on purpose
 		}
-		if status, stdout, stderr := run(t, root, nil, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=13",
+		if status, stdout, stderr := proctest.Run(t, root, nil, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=13",
 			filepath.Join("scripts", "systemd", name)); status != 0 {
 			t.Errorf("%s is more exposed than 1.3\n%s%s", name, stdout, stderr)
 		}
 	}
 	t.Run("users", func(t *testing.T) {
 		t.Parallel()
-		need(t, "systemd-sysusers")
+		proctest.Need(t, "systemd-sysusers")
 		tree := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(tree, "etc"), 0o755); err != nil {
 			t.Fatal(err)
@@ -116,7 +117,7 @@ func TestUnits(t *testing.T) {
 		if os.Getuid() != 0 {
 			t.Skip("needs root to make users, be it in a tree of its own")
 		}
-		output(t, tree, nil, "systemd-sysusers", "--root="+tree, conf)
+		proctest.Output(t, tree, nil, "systemd-sysusers", "--root="+tree, conf)
 		passwd, err := os.ReadFile(filepath.Join(tree, "etc", "passwd"))
 		if err != nil {
 			t.Fatal(err)
@@ -175,7 +176,7 @@ func TestUnitsRun(t *testing.T) {
 		env = append(env, "MUSTER_LOG_FILE="+log) // as a drop-in has it
 		p := startUnit(t, words, env)
 		redistest.Eventually(t, verb+" is healthy", func() bool {
-			status, _, _ := run(t, etc, env, binary, "health", "--config", words[len(words)-1])
+			status, _, _ := proctest.Run(t, etc, env, binary, "health", "--config", words[len(words)-1])
 			return status == 0
 		})
 
@@ -190,7 +191,7 @@ func TestUnitsRun(t *testing.T) {
 		if err := os.Rename(log, log+".1"); err != nil {
 			t.Fatal(err)
 		}
-		output(t, etc, append(env, pid), "/bin/sh", "-c", script)
+		proctest.Output(t, etc, append(env, pid), "/bin/sh", "-c", script)
 		redistest.Eventually(t, verb+" opens its log again", func() bool {
 			_, err := os.Stat(log)
 			return err == nil
@@ -203,7 +204,7 @@ func TestUnitsRun(t *testing.T) {
 		defer p.stop(t, grace) // the agent first
 	}
 	online := func() bool {
-		hosts := output(t, etc, nil, binary, "hosts", "--config", filepath.Join(etc, "muster.json"))
+		hosts := proctest.Output(t, etc, nil, binary, "hosts", "--config", filepath.Join(etc, "muster.json"))
 		return strings.Contains(hosts, here+":6655")
 	}
 	redistest.Eventually(t, "the agent is on the roll", online)
@@ -248,7 +249,7 @@ func spares(t *testing.T, script string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	output(t, root, []string{"MUSTER_LOG_FILE=", fmt.Sprintf("MAINPID=%d", cmd.Process.Pid)}, "/bin/sh", "-c", script)
+	proctest.Output(t, root, []string{"MUSTER_LOG_FILE=", fmt.Sprintf("MAINPID=%d", cmd.Process.Pid)}, "/bin/sh", "-c", script)
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	_ = cmd.Wait() // how it ended is in its state
 	if by := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGTERM {

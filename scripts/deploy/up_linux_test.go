@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/musterhq/muster/internal/proctest"
 	"github.com/musterhq/muster/internal/redistest"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestComposeUp(t *testing.T) {
 	t.Parallel()
 	redistest.NeedReal(t)
-	need(t, "redis-cli")
+	proctest.Need(t, "redis-cli")
 	s := newSystem(t)
 	for _, name := range []string{"dashboard", "worker", "agent"} {
 		s.up(name, map[string]int{"agent": 3, "worker": 2})

@@ -4,7 +4,6 @@
 package examples_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -16,9 +15,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/musterhq/muster/agent"
+	"github.com/musterhq/muster/internal/proctest"
 	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
@@ -69,29 +68,11 @@ func system(t *testing.T) *redistest.Server {
 	return srv
 }
 
-// run runs a program to its end.
-func run(t *testing.T, dir string, env []string, words ...string) (status int, stdout, stderr string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.WaitDelay = 5 * time.Second
-	var out, errs bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-	cmd.Env = append(os.Environ(), env...)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("%q: %v", words, err)
-	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
-}
-
 // Each of these finds out how to run an example, or skips the test. dir is where the
 // example is to be run.
 var ways = map[string]func(t *testing.T) (dir string, words []string){
 	"redis-cli": func(t *testing.T) (string, []string) {
-		need(t, "sh", "redis-cli", "awk", "paste")
+		proctest.Need(t, "sh", "redis-cli", "awk", "paste")
 		return ".", []string{"sh", "dispatch.sh"}
 	},
 	"Python": func(t *testing.T) (string, []string) { return ".", []string{python(t), "dispatch.py"} },
@@ -99,15 +80,6 @@ var ways = map[string]func(t *testing.T) (dir string, words []string){
 	"Go": func(t *testing.T) (string, []string) {
 		return ".", []string{build(t, "./dispatch")}
 	},
-}
-
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s: %v", p, err)
-		}
-	}
 }
 
 // python is a Python that has the Redis client: the first on the PATH, or the system's,
@@ -120,7 +92,7 @@ func python(t *testing.T) string {
 			last = err.Error()
 			continue
 		}
-		status, _, stderr := run(t, ".", nil, p, "-c", "import redis")
+		status, _, stderr := proctest.Run(t, ".", nil, p, "-c", "import redis")
 		if status == 0 {
 			return p
 		}
@@ -134,7 +106,7 @@ func python(t *testing.T) string {
 // package manager brings.
 func withNode(t *testing.T) string {
 	t.Helper()
-	need(t, "node", "npm")
+	proctest.Need(t, "node", "npm")
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "dispatch.mjs"} {
 		b, err := os.ReadFile(name)
@@ -145,7 +117,7 @@ func withNode(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	status, _, stderr := run(t, dir, nil, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries", "1")
+	status, _, stderr := proctest.Run(t, dir, nil, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries", "1")
 	if status != 0 {
 		t.Skipf("needs the npm package redis, which could not be had: %s", stderr)
 	}
@@ -156,7 +128,7 @@ func withNode(t *testing.T) string {
 func build(t *testing.T, source string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "program")
-	if status, _, stderr := run(t, ".", nil, "go", "build", "-o", program, source); status != 0 {
+	if status, _, stderr := proctest.Run(t, ".", nil, "go", "build", "-o", program, source); status != 0 {
 		t.Fatalf("%s does not compile: %s", source, stderr)
 	}
 	return program
@@ -172,7 +144,7 @@ func TestDispatching(t *testing.T) {
 			dir, words := way(t)
 			example := func(status int, args ...string) (stdout, stderr string) {
 				t.Helper()
-				got, stdout, stderr := run(t, dir, []string{"REDIS_URL=" + srv.URL}, append(words, args...)...)
+				got, stdout, stderr := proctest.Run(t, dir, []string{"REDIS_URL=" + srv.URL}, append(words, args...)...)
 				if got != status {
 					t.Fatalf("%q: status %d, want %d\n%s%s", args, got, status, stdout, stderr)
 				}
@@ -276,10 +248,10 @@ func runText(t *testing.T, language, text string) string {
 		write(t, file, text)
 		words = []string{"node", file}
 	case "sh":
-		need(t, "sh", "redis-cli")
+		proctest.Need(t, "sh", "redis-cli")
 		words = []string{"sh", "-euc", text}
 	}
-	status, stdout, stderr := run(t, dir, nil, words...)
+	status, stdout, stderr := proctest.Run(t, dir, nil, words...)
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
