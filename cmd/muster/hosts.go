@@ -135,8 +135,9 @@ func withInfo(ctx context.Context, rdb redis.UniversalClient, found []tasks.Pres
 	return hosts, nil
 }
 
-// toldShown is how many characters of a name that a host gives itself are shown.
-const toldShown = 64
+// toldShown is how many characters of a name that a host gives itself are shown: those of the
+// longest domain name.
+const toldShown = 255
 
 // online prints hosts. Named ones are shown with their answer, since some may be
 // offline.

@@ -469,6 +469,10 @@ func TestLargeFleet(t *testing.T) {
 	if !value[bool](page, `location.search.includes("made-04321") && document.activeElement.matches("input[type=search]")`) {
 		t.Error("the address does not tell what is searched, or the field has lost the focus")
 	}
+	page.press("\r") // what is typed is found already: nothing is loaded
+	if !value[bool](page, `document.activeElement.matches("input[type=search]") && !location.search.includes("per=")`) {
+		t.Error("Enter loads the page anew")
+	}
 	page.marked()
 	if wide := value[int](page, `document.documentElement.scrollWidth`); wide > browser.Phone.Width {
 		t.Errorf("the page is %d wide on a phone", wide)

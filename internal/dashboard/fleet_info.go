@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
@@ -145,7 +146,7 @@ func (f *fleet) readInfos(ctx context.Context) error {
 			continue
 		}
 		f.infos.want(ids...)
-		pause(ctx, time.Second)
+		pause.For(ctx, time.Second)
 	}
 	return nil
 }

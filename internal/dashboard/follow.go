@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -25,7 +26,7 @@ func (s *Server) follow(ctx context.Context) error {
 		var err error
 		switch {
 		case !s.fleet.known():
-			pause(ctx, 20*time.Millisecond)
+			pause.For(ctx, 20*time.Millisecond)
 			continue
 		case last == "":
 			var id string
@@ -38,7 +39,7 @@ func (s *Server) follow(ctx context.Context) error {
 			events, err = tasks.Events(ctx, s.cfg.Reader, last, eventsPage, eventsBlock)
 		}
 		if fails.seen(err, "events can't be read, trying on"); err != nil {
-			pause(ctx, time.Second)
+			pause.For(ctx, time.Second)
 			continue
 		}
 		for _, e := range events {
@@ -92,13 +93,4 @@ func later(a, b string) bool {
 	ams, an := parse(a)
 	bms, bn := parse(b)
 	return ams > bms || ams == bms && an > bn
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

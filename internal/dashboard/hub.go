@@ -207,8 +207,7 @@ func (h *hub) abouts(region string) (list []string) {
 }
 
 // join lets a browser in, unless there are too many, also of its address, or the hub has
-// ended. Within is how
-// long it may take to ask for its regions.
+// ended. Within is how long it may take to ask for its regions.
 func (h *hub) join(b *browser) (within time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -237,8 +236,10 @@ func (h *hub) leave(b *browser) {
 		return
 	}
 	delete(h.browsers, b)
-	if h.from[b.from]--; h.from[b.from] == 0 {
-		delete(h.from, b.from)
+	if b.from != "" {
+		if h.from[b.from]--; h.from[b.from] == 0 {
+			delete(h.from, b.from)
+		}
 	}
 	for _, name := range b.topics {
 		if t := h.topics[name]; t != nil {

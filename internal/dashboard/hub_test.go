@@ -179,6 +179,12 @@ func TestManyFromOneMachine(t *testing.T) {
 	if here != maxBrowsers-2 {
 		t.Errorf("%d browsers here, want %d", here, maxBrowsers-2)
 	}
+	for b := range h.browsers {
+		h.leave(b)
+	}
+	if len(h.from) != 0 {
+		t.Errorf("%v are counted after all have left", h.from)
+	}
 }
 
 // However many look and however fast the fleet flaps: each is asked to come within a time

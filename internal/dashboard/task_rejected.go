@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -29,7 +30,7 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 	for read := 0; read < rejectedSearch && ctx.Err() == nil; {
 		page, err := before(ctx, id)
 		if x.fails.seen(err, "rejected requests can't be read, trying on"); err != nil {
-			pause(ctx, time.Second)
+			pause.For(ctx, time.Second)
 			continue
 		}
 		if len(page) == 0 {

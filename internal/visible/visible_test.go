@@ -2,6 +2,7 @@ package visible
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -38,6 +39,23 @@ func TestLines(t *testing.T) {
 	} {
 		if got := Lines(in); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// A cut text has so many characters and a mark, whatever it is made of.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc…"}, {"éé\x1bé", 3, `éé\…`}, {"猫猫猫猫", 3, "猫猫猫…"},
+		{strings.Repeat("😀", 100), 3, "😀😀😀…"}, {strings.Repeat("x", 1<<20), 5, "xxxxx…"},
+	} {
+		if got := Cut(c.most, c.text); got != c.want {
+			t.Errorf("%.20q cut to %d: %q, want %q", c.text, c.most, got, c.want)
 		}
 	}
 }
