@@ -21,7 +21,7 @@ import (
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil while it is open
-	held int
+	held []string      // what has waited, as text
 }
 
 func (g *gate) close() {
@@ -39,18 +39,19 @@ func (g *gate) open() {
 	g.shut = nil
 }
 
-// holds is how much waits at the gate.
-func (g *gate) holds() int {
+// holds reports whether something waits at the gate that names a host. Other things wait
+// there too, such as the renewal of the lease.
+func (g *gate) holds(host string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.held
+	return slices.ContainsFunc(g.held, func(text string) bool { return strings.Contains(text, host) })
 }
 
-func (g *gate) pass() {
+func (g *gate) pass(cmds ...redis.Cmder) {
 	g.mu.Lock()
 	shut := g.shut
 	if shut != nil {
-		g.held++
+		g.held = append(g.held, fmt.Sprint(cmds))
 	}
 	g.mu.Unlock()
 	if shut != nil {
@@ -60,10 +61,10 @@ func (g *gate) pass() {
 
 func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { g.pass(); return next(ctx, cmd) }
+	return func(ctx context.Context, cmd redis.Cmder) error { g.pass(cmd); return next(ctx, cmd) }
 }
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { g.pass(); return next(ctx, cmds) }
+	return func(ctx context.Context, cmds []redis.Cmder) error { g.pass(cmds...); return next(ctx, cmds) }
 }
 
 // client is one more client of a Redis.
@@ -106,14 +107,14 @@ func TestMoved(t *testing.T) {
 			old := agent(a)
 			g.close()
 			old.conn.Close()
-			redistest.Eventually(t, "the end is under way", func() bool { return a.connections("web-1") == 0 && g.holds() > 0 })
+			redistest.Eventually(t, "the end is under way", func() bool { return a.connections("web-1") == 0 && g.holds("web-1") })
 			return agent(b)
 		},
 		// It gave up one listener, which had no Redis, before it went to the other.
 		"the beginning comes late": func(a, b *running, g *gate) *host {
 			g.close()
 			old := hello(a)
-			redistest.Eventually(t, "it is under way", func() bool { return g.holds() > 0 })
+			redistest.Eventually(t, "it is under way", func() bool { return g.holds("web-1") })
 			h := agent(b)
 			old.conn.Close()
 			return h
@@ -124,7 +125,7 @@ func TestMoved(t *testing.T) {
 			a.on("127.0.16.1")
 			g.close()
 			a.old("127.0.16.2") // is under way
-			redistest.Eventually(t, "another is under way", func() bool { return g.holds() > 0 })
+			redistest.Eventually(t, "another is under way", func() bool { return g.holds("127.0.16.2") })
 			old := hello(a)
 			redistest.Eventually(t, "it waits", func() bool { return a.connections("web-1") == 1 })
 			h := agent(b)
