@@ -22,6 +22,8 @@ type contact struct {
 	last  time.Time // zero: not yet
 	began time.Time
 	err   error // why it has not answered since, as far as is known
+
+	broken []broken // keys that nothing can be read of
 }
 
 func newContact() *contact { return &contact{began: time.Now()} }
@@ -53,7 +55,7 @@ func (c *contact) cause() error {
 // outage is a time without an answer of Redis.
 type outage struct {
 	Since   time.Time // when it has last answered, zero if it never has
-	Refusal error     // what it says instead, as of a key of another type; nil if it is silent
+	Refusal error     // what it says instead, as that it is still loading; nil if it is silent
 }
 
 // away returns the silence of Redis, nil while it answers.

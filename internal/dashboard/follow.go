@@ -19,13 +19,17 @@ const (
 func (s *Server) follow(ctx context.Context) error {
 	fails := failures{log: s.cfg.Log}
 	last := ""
+	whole := false      // what was before was held against the roll
 	var quiet time.Time // since then no event has come
 	for ctx.Err() == nil {
 		var events []tasks.Event
 		var err error
 		switch {
-		case !s.fleet.known():
+		case !s.fleet.known() && s.contact.rollBroken() == nil:
 			pause(ctx, 20*time.Millisecond)
+			continue
+		case !whole && s.fleet.known():
+			whole, last = true, ""
 			continue
 		case last == "":
 			var id string
@@ -68,7 +72,7 @@ func (s *Server) happened(e tasks.Event) {
 	case strings.HasPrefix(e.Type, "task."):
 		s.sets.happened(e.Key)
 	case e.Type == "request.rejected":
-		s.rejected.happened(e)
+		s.rejected.add(e)
 	}
 }
 

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 			break
 		}
 		for _, e := range page {
-			x.add(e, false)
+			x.add(e)
 		}
 		read, id = read+len(page), page[len(page)-1].ID
 	}
@@ -44,27 +45,22 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 	return nil
 }
 
-// happened notes an event of now.
-func (x *rejected) happened(e tasks.Event) { x.add(e, true) }
-
-func (x *rejected) add(e tasks.Event, newest bool) {
+// add notes an event, in the order of their ids: what was before the start is read by two.
+func (x *rejected) add(e tasks.Event) {
 	if e.Type != "request.rejected" {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, there := range x.list {
-		if there.ID == e.ID {
-			return
-		}
+	at := 0
+	for at < len(x.list) && later(x.list[at].ID, e.ID) {
+		at++
 	}
-	switch {
-	case newest:
-		x.list = append([]tasks.Event{e}, x.list...)
-		x.list = x.list[:min(len(x.list), rejectedKept)]
-	case len(x.list) < rejectedKept:
-		x.list = append(x.list, e)
+	if at == rejectedKept || at < len(x.list) && x.list[at].ID == e.ID {
+		return
 	}
+	x.list = slices.Insert(x.list, at, e)
+	x.list = x.list[:min(len(x.list), rejectedKept)]
 	x.hub.touch("rejected")
 }
 
