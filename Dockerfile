@@ -24,7 +24,10 @@ ARG TARGETOS
 ARG TARGETARCH
 # Without it the binary says the version of the sources.
 ARG VERSION=
-RUN GOOS="$TARGETOS" GOARCH="$TARGETARCH" go build -trimpath -buildvcs=false \
+# The mount keeps what was compiled last time, and is no part of the image: a change of the
+# sources compiles what it changes.
+RUN --mount=type=cache,target=/root/.cache/go-build \
+    GOOS="$TARGETOS" GOARCH="$TARGETARCH" go build -trimpath -buildvcs=false \
       -ldflags "-s -w ${VERSION:+-X main.version=$VERSION}" -o /out/muster ./cmd/muster && \
     mkdir /out/state
 

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -44,18 +43,6 @@ func (c *clock) now() int64 {
 		return time.Now().UnixMilli() + c.offset
 	}
 	return c.atMS + time.Since(c.anchor).Milliseconds()
-}
-
-// pause waits for d. It returns false at once if ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // between returns a random duration from low to high.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -86,7 +87,7 @@ func (a *Agent) stayConnected(ctx context.Context, obey func(wire.Message)) {
 		}
 		told = err.Error()
 		failures++
-		pause(ctx, backOff(failures, rand.Float64()))
+		pause.For(ctx, backOff(failures, rand.Float64()))
 	}
 }
 
@@ -154,7 +155,7 @@ func (a *Agent) connectBeside(ctx context.Context, s *session, server string) (*
 	watch.Go(func() {
 		select {
 		case <-s.ended:
-			pause(own, lastTry)
+			pause.For(own, lastTry)
 			giveUp()
 		case <-own.Done():
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -149,7 +150,7 @@ func (a *Agent) runCommands(ctx, own context.Context, log logrus.FieldLogger, s 
 				log.WithError(err).Error("command not started, the journal can't be written")
 			}
 			failing = true
-			pause(own, between(a.retryMin, a.retryMax))
+			pause.For(own, between(a.retryMin, a.retryMax))
 			continue // what was true may be so no more
 		}
 		failing = false
@@ -180,7 +181,7 @@ func (a *Agent) ended(ctx context.Context, log logrus.FieldLogger, s *taskSet, r
 		if !failing {
 			log.WithError(err).Error("result waits, the journal can't be written")
 		}
-		if !pause(ctx, between(a.retryMin, a.retryMax)) {
+		if !pause.For(ctx, between(a.retryMin, a.retryMax)) {
 			return false
 		}
 	}

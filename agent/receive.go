@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -46,7 +47,7 @@ func (a *Agent) receive(ctx context.Context) {
 		}
 		if err != nil {
 			a.log.WithError(err).Warn("datagram not received")
-			pause(ctx, time.Second)
+			pause.For(ctx, time.Second)
 			continue
 		}
 		number, err := wire.ParseDatagram(buf[:n])
@@ -128,7 +129,7 @@ func (a *Agent) lookUp(ctx context.Context, number string, l *lookup) {
 		a.mu.Lock()
 		l.tells = min(l.tells+tells, maxTells)
 		a.mu.Unlock()
-		pause(ctx, between(a.retryMin, a.retryMax))
+		pause.For(ctx, between(a.retryMin, a.retryMax))
 	}
 }
 
@@ -150,7 +151,7 @@ func (a *Agent) find(ctx context.Context, log logrus.FieldLogger, number string,
 			if !failing && ctx.Err() == nil {
 				log.WithError(err).Warn("look-up without an answer, it is repeated")
 			}
-			if !pause(ctx, wait) {
+			if !pause.For(ctx, wait) {
 				return wire.Found{}, ctx.Err()
 			}
 			continue

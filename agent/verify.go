@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/wire"
 )
 
@@ -107,7 +108,7 @@ func (a *Agent) checkInStore(ctx context.Context, numbers []string) (unanswered 
 		found, err := a.cfg.Store.Find(ctx, number, a.cfg.ID)
 		if err != nil {
 			a.log.WithField("task", number).WithError(err).Debug("not known whether it was cancelled, asking on")
-			pause(ctx, between(a.retryMin, a.retryMax))
+			pause.For(ctx, between(a.retryMin, a.retryMax))
 			return numbers[i:]
 		}
 		if found.Cancelled {

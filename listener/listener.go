@@ -35,6 +35,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
@@ -163,7 +164,7 @@ type Server struct {
 	lookups  *gather[lookup]
 	arrived  *gather[string]
 	arrivals arrivals
-	redisUp  outage // whether Redis works, said once a change
+	redisUp  *outage.Watch // whether Redis works, said once a change
 	sweeper  *tasks.Sweeper
 	clock    clock // of the goroutine that writes changes, once it runs
 
@@ -199,7 +200,7 @@ func New(cfg Config) (*Server, error) {
 		roll: tasks.NewRoll(cfg.Redis), store: tasks.NewStore(cfg.Redis, observed),
 		changes: newGather[change](), reports: newGather[report](), lookups: newGather[lookup](), arrived: newGather[string](),
 	}
-	s.arrivals, s.called = s.roll, make(chan struct{}, 1)
+	s.arrivals, s.called, s.redisUp = s.roll, make(chan struct{}, 1), s.watchRedis()
 	s.members.init()
 	return s, nil
 }
@@ -229,7 +230,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer d.close()
 	s.sweeper = tasks.NewSweeper(s.roll, s.cfg.OfflineDelete, s.pace.calm)
 	s.sweeper.Spare(s.cfg.ID)
-	s.redisUp.log, s.redisUp.seen = s.log, s.sweeper.Broken
 	if err := s.begin(ctx); err != nil {
 		return err
 	}

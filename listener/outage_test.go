@@ -180,37 +180,37 @@ func beats(t *testing.T, h *host) {
 	t.Cleanup(func() { h.conn.Close(); close(stop); <-ended })
 }
 
-// One part of the work that goes on is no end of an outage in which another fails.
+// refusal is an answer of Redis.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+func (refusal) RedisError()     {}
+
+// The log tells a Redis that refuses from one that is silent, and the sweeper knows of
+// each failure.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	lines, seen := &logLines{}, 0
-	log := logrus.New()
-	log.SetOutput(lines)
-	o := outage{log: log, seen: func() { seen++ }}
-	for i, step := range []struct {
-		do         func()
-		away       bool
-		begin, end int
-	}{
-		{func() { o.yes("a") }, false, 0, 0},
-		{func() { o.no("a", io.EOF) }, true, 1, 0},
-		{func() { o.no("b", io.EOF) }, true, 1, 0},
-		{func() { o.yes("c") }, true, 1, 0},
-		{func() { o.yes("a") }, true, 1, 0},
-		{func() { o.no("b", io.EOF) }, true, 1, 0},
-		{func() { o.yes("b") }, false, 1, 1},
-		{func() { o.yes("b") }, false, 1, 1},
-		{func() { o.no("a", io.EOF) }, true, 2, 1},
-		{func() { o.yes("a") }, false, 2, 2},
+	for want, err := range map[string]error{
+		"redis does not answer; work is held": io.EOF,
+		"redis refuses to work; work is held": fmt.Errorf("report: %w", refusal("OOM command not allowed")),
 	} {
-		step.do()
-		begin, end := strings.Count(lines.String(), "work is held"), strings.Count(lines.String(), "works again")
-		if o.isAway() != step.away || begin != step.begin || end != step.end {
-			t.Errorf("step %d: away %v, %d and %d lines", i, o.isAway(), begin, end)
+		lines, log := &logLines{}, logrus.New()
+		log.SetOutput(lines)
+		rdb := redis.NewClient(&redis.Options{}) // never asked
+		defer rdb.Close()
+		s, bad := New(Config{Redis: rdb, Log: log})
+		if bad != nil {
+			t.Fatal(bad)
 		}
-	}
-	if seen != 4 {
-		t.Errorf("%d failures are seen", seen)
+		s.sweeper = tasks.NewSweeper(s.roll, nil, time.Hour)
+		s.redisFailed("a", err)
+		if !s.redisUp.On() || !s.sweeper.Recovering() || !strings.Contains(lines.String(), want) {
+			t.Errorf("%v: away %v, the sweeper knows %v:\n%s", err, s.redisUp.On(), s.sweeper.Recovering(), lines)
+		}
+		s.redisUp.Works("a")
+		if s.redisUp.On() || strings.Count(lines.String(), "redis works again") != 1 {
+			t.Errorf("%v is over, but away %v:\n%s", err, s.redisUp.On(), lines)
+		}
 	}
 }
 

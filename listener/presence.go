@@ -227,19 +227,19 @@ func (s *Server) insist(ctx context.Context, failed string, try func() error) {
 	for pause := least; ; pause = min(2*pause, most) {
 		err := try()
 		if err == nil {
-			s.redisUp.yes(failed)
+			s.redisUp.Works(failed)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if !script.Transient(err) {
-			s.redisUp.yes(failed)
+			s.redisUp.Works(failed)
 			s.log.WithError(err).Error(failed)
 			s.stats.Failed.Add(1)
 			return
 		}
-		s.redisUp.no(failed, err)
+		s.redisFailed(failed, err)
 		select {
 		case <-ctx.Done():
 			return

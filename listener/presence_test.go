@@ -233,7 +233,7 @@ func TestManyHostsShareRoundTrips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.redisUp.seen = func() {}
+	s.sweeper = tasks.NewSweeper(s.roll, nil, 0)
 	if _, err := s.roll.Lease(ctx, s.ID()); err != nil {
 		t.Fatal(err)
 	}

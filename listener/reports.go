@@ -118,7 +118,7 @@ func (s *Server) answerLookups(ctx context.Context, batch []lookup) {
 	sets, err := s.store.Find(ctx, lookups)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.redisUp.no(asking, err)
+			s.redisFailed(asking, err)
 		}
 		return
 	}

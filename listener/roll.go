@@ -73,7 +73,7 @@ func (s *Server) keepRoll(ctx context.Context) error {
 	var todo []string
 	var cursor tasks.Cursor
 	return every(ctx, s.pace.step, func() error {
-		if s.redisUp.isAway() {
+		if s.redisUp.On() {
 			return nil // what is queued now would only wait
 		}
 		if len(todo) == 0 {
@@ -84,7 +84,7 @@ func (s *Server) keepRoll(ctx context.Context) error {
 		todo = todo[n:]
 		err := s.strikeStrays(ctx, &cursor, steps)
 		if err != nil && ctx.Err() == nil {
-			s.redisUp.no(asking, err)
+			s.redisFailed(asking, err)
 		}
 		return s.round("roll")
 	})
@@ -191,11 +191,11 @@ func (s *Server) sweep(ctx context.Context) error {
 		swept, err := s.sweeper.Sweep(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.redisUp.no(asking, err)
+				s.redisFailed(asking, err)
 			}
 			return nil
 		}
-		s.redisUp.yes(asking)
+		s.redisUp.Works(asking)
 		for _, listener := range swept {
 			s.log.WithField("gone", listener).Warn("hosts of a dead listener taken off the roll")
 		}

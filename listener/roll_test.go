@@ -120,20 +120,26 @@ func TestLeaseThatEndedPutsAllOnAgain(t *testing.T) {
 	}
 }
 
-func TestSweepOfADeadListener(t *testing.T) {
-	t.Parallel()
-	rs := redistest.Open(t)
+// hostsOf puts hosts h0, h1 and so on onto the roll, for a listener that then is no more.
+func hostsOf(t *testing.T, rs *redistest.Server, listener string, n int) {
+	t.Helper()
 	roll := tasks.NewRoll(rs.Client)
-	if _, err := roll.Lease(ctx, "dead"); err != nil {
+	if _, err := roll.Lease(ctx, listener); err != nil {
 		t.Fatal(err)
 	}
 	var changes []tasks.Change
-	for i := range 600 {
+	for i := range n {
 		changes = append(changes, tasks.Change{Kind: tasks.On, Host: fmt.Sprintf("h%d", i), Client: "json"})
 	}
-	if _, _, err := roll.Apply(ctx, "dead", changes); err != nil {
+	if _, _, err := roll.Apply(ctx, listener, changes); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestSweepOfADeadListener(t *testing.T) {
+	t.Parallel()
+	rs := redistest.Open(t)
+	hostsOf(t, rs, "dead", 600)
 	rs.Client.HSet(ctx, tasks.KeyHost("h7", "info"), "hostname", "h7")
 	a := start(t, rs, Config{ID: "a"}, quick)
 	kept, _ := a.agent("moved", "i1")

@@ -347,17 +347,7 @@ func TestTakeOver(t *testing.T) {
 func TestTakeOverInOnePass(t *testing.T) {
 	t.Parallel()
 	rs := redistest.Open(t)
-	roll := tasks.NewRoll(rs.Client)
-	if _, err := roll.Lease(ctx, "a"); err != nil {
-		t.Fatal(err)
-	}
-	var changes []tasks.Change
-	for i := range 2000 {
-		changes = append(changes, tasks.Change{Kind: tasks.On, Host: fmt.Sprintf("h%d", i), Client: "json"})
-	}
-	if _, _, err := roll.Apply(ctx, "a", changes); err != nil { // and then it was killed
-		t.Fatal(err)
-	}
+	hostsOf(t, rs, "a", 2000) // and then it was killed
 	start(t, rs, Config{ID: "a"}, slow, func(s *Server) { s.pace.grace = 50 * time.Millisecond })
 	redistest.Eventually(t, "all are off", func() bool {
 		return rs.Client.Exists(ctx, tasks.KeyOnline, tasks.KeyAt("a"), tasks.KeyClients).Val() == 0

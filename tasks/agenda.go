@@ -28,6 +28,9 @@ type Agenda struct {
 // rdb, which stays the caller's to close.
 func NewAgenda(rdb redis.UniversalClient, key string) *Agenda { return &Agenda{rdb, key} }
 
+//go:embed lua/agenda.lua
+var agendaLua string
+
 //go:embed lua/agenda_put.lua
 var agendaPutLua string
 
@@ -39,7 +42,7 @@ var agendaSettleLua string
 
 // The scripts; values that never change.
 var (
-	agendaPutScript    = script.New(agendaPutLua)
+	agendaPutScript    = script.New(agendaLua, agendaPutLua)
 	agendaClaimScript  = script.New(agendaClaimLua)
 	agendaSettleScript = script.New(agendaSettleLua)
 )

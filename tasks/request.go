@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -169,7 +170,15 @@ func loneSurrogate(raw []byte) bool {
 func parseObject(b []byte) ([]member, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
-		return nil, fmt.Errorf("it begins with %q", clip(string(b)))
+		var text string
+		if json.Unmarshal(b, &text) != nil {
+			return nil, fmt.Errorf("it begins with %q", clip(string(b)))
+		}
+		// What is no JSON comes as text from the stream: the sender knows it without quotes.
+		if strings.HasPrefix(strings.TrimSpace(text), "{") {
+			return nil, fmt.Errorf("malformed JSON, or a string: %q", clip(text))
+		}
+		return nil, fmt.Errorf("it is the text %q", clip(text))
 	}
 	if !json.Valid(b) {
 		return nil, fmt.Errorf("malformed JSON")

@@ -82,6 +82,9 @@ var ledgerLua string
 //go:embed lua/prepare.lua
 var prepareLua string
 
+//go:embed lua/list.lua
+var listLua string
+
 //go:embed lua/enlist.lua
 var enlistLua string
 
@@ -97,6 +100,7 @@ var announcedLua string
 // The scripts; values that never change.
 var (
 	prepareScript   = script.New(ledgerLua, prepareLua)
+	listScript      = script.New(agendaLua, listLua)
 	enlistScript    = script.New(ledgerLua, enlistLua)
 	openScript      = script.New(ledgerLua, openLua)
 	expireScript    = script.New(ledgerLua, expireLua)
@@ -129,14 +133,10 @@ func (s *Store) Prepare(ctx context.Context, request string, r Request) (Prepare
 		return Prepared{}, fmt.Errorf("%w: keys of %s hold something else", ErrInUse, r.Key)
 	}
 	p := Prepared{Stage(text(reply, 1)), unixMilli(text(reply, 2)), unixMilli(text(reply, 3))}
-	// The set is findable before anything else is done for it: its deadline is kept by
-	// this entry, whatever becomes of the process.
-	err = s.rdb.ZAdd(ctx, KeySets, redis.Z{Score: float64(p.Deadline.UnixMilli()), Member: string(r.Key)}).Err()
-	if err != nil {
-		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
-	}
-	// So are its hosts looked after that do not answer.
-	if err := s.due.Put(ctx, s.cfg.RetryAfter, string(r.Key)); err != nil {
+	// The set is findable before anything else is done for it: its deadline is kept and its
+	// hosts are looked after that do not answer, whatever becomes of the process.
+	args = []any{string(r.Key), p.Deadline.UnixMilli(), s.cfg.RetryAfter.Milliseconds()}
+	if _, err := s.run(ctx, listScript, []string{KeySets, KeyDue}, args); err != nil {
 		return Prepared{}, fmt.Errorf("prepare %s: %w", r.Key, err)
 	}
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,7 @@ func TestPrepareWritesTheSet(t *testing.T) {
 	if int64(score) != p.Deadline.UnixMilli() {
 		t.Fatalf("the list of sets says %v, want %v", int64(score), p.Deadline.UnixMilli())
 	}
+	f.dueIn(tasks.KeyDue, "AC1", tasks.DefaultRetryAfter)
 	for _, key := range []string{"AC1", "{AC1}:meta"} {
 		left, err := f.rdb.PTTL(ctx, key).Result()
 		f.must(err)
@@ -331,6 +333,34 @@ func TestDueTogether(t *testing.T) {
 	}
 	if !maps.Equal(seen, want) || pages != 4 {
 		t.Errorf("%d sets in %d pages, want %d in 4", len(seen), pages, len(want))
+	}
+}
+
+// A set is written, and entered where workers find it, in a round trip each. Prepared once
+// more it comes due again, also for a worker that is about to strike it.
+func TestPrepareIsTwoRoundTrips(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	ctx := t.Context()
+	f.prepare("AC1", "a") // the scripts are known
+	var n atomic.Int64
+	f.rdb.AddHook(roundTrips{&n})
+	prepared, err := f.store.Prepare(ctx, "one", request("AC2", "a"))
+	f.must(err)
+	if n.Load() != 2 {
+		t.Errorf("%d round trips, want 2", n.Load())
+	}
+	f.ago(tasks.KeyDue, "AC2", time.Second)
+	f.must(f.rdb.ZRem(ctx, tasks.KeyDue, "AC1").Err())
+	due := tasks.NewAgenda(f.rdb, tasks.KeyDue)
+	c := f.claim(due, "AC2")
+	f.must(f.rdb.ZRem(ctx, tasks.KeySets, "AC2").Err()) // as if the process had died before
+	_, err = f.store.Prepare(ctx, "one", request("AC2", "a"))
+	f.must(err)
+	f.must(due.Settle(ctx, c, "AC2", time.Time{}))
+	f.dueIn(tasks.KeyDue, "AC2", tasks.DefaultRetryAfter)
+	if score := f.rdb.ZScore(ctx, tasks.KeySets, "AC2").Val(); int64(score) != prepared.Deadline.UnixMilli() {
+		t.Errorf("the list of sets says %v, want %v", int64(score), prepared.Deadline.UnixMilli())
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
@@ -27,7 +29,7 @@ type agenda struct {
 	list *tasks.Agenda
 	what string // for the log: the field that names a member
 	log  logrus.FieldLogger
-	away *outage
+	away *outage.Part
 
 	// do does what is to be done for a member and returns when it is due again, by
 	// Redis's clock; zero for never. It may be done twice, also at the same time.
@@ -46,10 +48,10 @@ func (a *agenda) run(ctx context.Context, round func() error) error {
 		}
 		claim, err := a.list.Claim(ctx, cap(slots)-len(slots))
 		if err != nil {
-			a.away.failed(ctx, err)
+			a.away.Failed(ctx, err)
 			continue
 		}
-		a.away.over()
+		a.away.Works()
 		for _, member := range claim.Members {
 			slots <- struct{}{}
 			begun.Go(func() {
@@ -58,7 +60,7 @@ func (a *agenda) run(ctx context.Context, round func() error) error {
 			})
 		}
 		if len(claim.Members) < cap(slots) {
-			pause(ctx, agendaEvery)
+			pause.For(ctx, agendaEvery)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -44,7 +45,7 @@ func (d *dispatcher) arrive(ctx context.Context, _ time.Time, host string) (time
 	slices.SortFunc(woken, func(a, b tasks.Woken) int { return a.Created.Compare(b.Created) })
 	for i, w := range woken {
 		if i > 0 && i%arriveBurst == 0 {
-			pause(ctx, arrivePause)
+			pause.For(ctx, arrivePause)
 		}
 		d.send(w.Number, []netip.AddrPort{places[0].Addr}, &d.stats.First)
 	}

@@ -154,11 +154,11 @@ func TestManyWaitForOneHost(t *testing.T) {
 	}
 	f.start(Config{RetryAfter: time.Minute})
 	f.start(Config{RetryAfter: time.Minute})
-	redistest.Eventually(t, "all are delivered", func() bool { return len(host.all()) >= sets })
-	got := host.all()
-	slices.Sort(got)
-	if len(slices.Compact(got)) != sets {
-		t.Errorf("%d datagrams, of which %d differ", len(host.all()), len(slices.Compact(got)))
-	}
+	// On a slow machine the one worker outlives its claim, and the other begins again.
+	redistest.Eventually(t, "all are delivered", func() bool {
+		got := host.all()
+		slices.Sort(got)
+		return len(slices.Compact(got)) == sets
+	})
 	redistest.Eventually(t, "nobody is noted as arrived", func() bool { return f.rdb.Exists(ctx, tasks.KeyArrived).Val() == 0 })
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
@@ -27,7 +29,7 @@ type deadlines struct {
 	store *tasks.Store
 	keep  time.Duration
 	log   logrus.FieldLogger
-	away  *outage
+	away  *outage.Part
 
 	seen     time.Time // every set whose deadline is a minute before it is dealt with
 	finished map[tasks.Number]bool
@@ -41,11 +43,11 @@ func (e *deadlines) run(ctx context.Context, round func() error) error {
 			return err
 		}
 		if err := e.round(ctx); err != nil {
-			e.away.failed(ctx, err)
+			e.away.Failed(ctx, err)
 			continue
 		}
-		e.away.over()
-		pause(ctx, deadlineEvery)
+		e.away.Works()
+		pause.For(ctx, deadlineEvery)
 	}
 	return nil
 }

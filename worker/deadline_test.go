@@ -41,7 +41,7 @@ func (f *fixture) closed(n tasks.Number) {
 }
 
 func (f *fixture) deadlines() *deadlines {
-	return &deadlines{rdb: f.rdb, store: f.store, keep: tasks.DefaultKeep, log: f.log, away: (&trouble{log: f.log}).part("deadlines")}
+	return &deadlines{rdb: f.rdb, store: f.store, keep: tasks.DefaultKeep, log: f.log, away: watchRedis(f.log).Part("deadlines")}
 }
 
 // Who has not answered is expired at the deadline, and the set is closed.

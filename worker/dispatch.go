@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
@@ -286,7 +287,7 @@ const (
 
 // insist runs f until it succeeds, or fails in a way that time does not mend.
 func (d *dispatcher) insist(ctx context.Context, f func() error) error {
-	for end := time.Now().Add(insistFor); ; pause(ctx, insistEvery) {
+	for end := time.Now().Add(insistFor); ; pause.For(ctx, insistEvery) {
 		err := f()
 		if err == nil || ctx.Err() != nil || time.Now().After(end) ||
 			errors.Is(err, tasks.ErrNotFound) || !script.Transient(err) {

@@ -241,15 +241,7 @@ func TestAnnounceGoesOn(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	sent := &counter{}
-	var failing atomic.Int32
-	flaky := redis.NewClient(&redis.Options{Addr: f.redis.Addr, DisableIdentity: true, MaxRetries: -1})
-	defer flaky.Close()
-	flaky.AddHook(failHook{&failing})
-	w, err := New(Config{Redis: flaky, Log: f.log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := w.dispatcher(tasks.NewStore(flaky, tasks.StoreConfig{}), sent)
+	d, failing := f.failing(sent)
 	d.after = func(step string) error {
 		if step == "enlist" {
 			failing.Store(1) // the look at the set that is to be announced; scripts pass
@@ -319,15 +311,7 @@ func TestTellGoesOn(t *testing.T) {
 	f := newFixture(t)
 	payload, old, agents := f.roster("AC1")
 	sent := &counter{}
-	var failing atomic.Int32
-	flaky := redis.NewClient(&redis.Options{Addr: f.redis.Addr, DisableIdentity: true, MaxRetries: -1})
-	defer flaky.Close()
-	flaky.AddHook(failHook{&failing})
-	w, err := New(Config{Redis: flaky, Log: f.log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := w.dispatcher(tasks.NewStore(flaky, tasks.StoreConfig{}), sent)
+	d, failing := f.failing(sent)
 	d.after = func(step string) error {
 		if step == "open" {
 			failing.Store(3) // the head of the set, the event, then one of the pages
@@ -342,6 +326,21 @@ func TestTellGoesOn(t *testing.T) {
 			t.Fatalf("%v was sent %d datagrams", a, n)
 		}
 	}
+}
+
+// failing is a dispatcher on a Redis that fails so many calls that are no pipeline as left
+// says.
+func (f *fixture) failing(socket emitter) (d *dispatcher, left *atomic.Int32) {
+	f.Helper()
+	left = new(atomic.Int32)
+	rdb := redis.NewClient(&redis.Options{Addr: f.redis.Addr, DisableIdentity: true, MaxRetries: -1})
+	f.Cleanup(func() { rdb.Close() })
+	rdb.AddHook(failHook{left})
+	w, err := New(Config{Redis: rdb, Log: f.log})
+	if err != nil {
+		f.Fatal(err)
+	}
+	return w.dispatcher(tasks.NewStore(rdb, tasks.StoreConfig{}), socket), left
 }
 
 // failHook fails calls that are no pipeline while its count lasts.

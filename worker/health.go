@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/musterhq/muster/internal/outage"
 	"github.com/musterhq/muster/internal/supervise"
 )
 
@@ -12,7 +13,7 @@ import (
 type condition struct {
 	services *supervise.Supervisor
 	intake   *intake
-	trouble  *trouble
+	trouble  *outage.Watch
 	queue    atomic.Bool // jobs are taken
 }
 
@@ -42,7 +43,7 @@ func (w *Worker) Ready(context.Context) error {
 	if !c.queue.Load() {
 		wrong = append(wrong, errors.New("worker: no jobs are taken"))
 	}
-	if c.trouble.on.Load() {
+	if c.trouble.On() {
 		wrong = append(wrong, errors.New("worker: redis can't be worked with"))
 	}
 	return errors.Join(wrong...)

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
@@ -63,7 +64,7 @@ type intake struct {
 	queue       *asynq.Client
 	consumer    string // unique to this intake
 	log         logrus.FieldLogger
-	outage      *outage
+	outage      *outage.Part
 	retain      time.Duration // of finished jobs
 
 	emptied    func(context.Context)   // called when Redis has lost what it held; may be nil
@@ -77,7 +78,7 @@ type intake struct {
 	taking atomic.Bool // the last round went well
 }
 
-func newIntake(cfg Config, away *outage) *intake {
+func newIntake(cfg Config, away *outage.Part) *intake {
 	host, _ := os.Hostname() // for people only
 	var random [8]byte
 	rand.Read(random[:])
@@ -106,10 +107,10 @@ func (in *intake) run(ctx context.Context, round func() error) error {
 				in.lost(ctx)
 				continue
 			}
-			in.outage.failed(ctx, err)
+			in.outage.Failed(ctx, err)
 			continue
 		}
-		in.outage.over()
+		in.outage.Works()
 	}
 	in.leave(context.WithoutCancel(ctx))
 	return nil
@@ -335,7 +336,7 @@ func (in *intake) forget(ctx context.Context, consumer string) error {
 // leave finishes what is pending with this consumer and removes it. What can't be
 // finished stays, for another worker to claim.
 func (in *intake) leave(ctx context.Context) {
-	if !in.joined || in.outage.on.Load() {
+	if !in.joined || in.outage.On() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)

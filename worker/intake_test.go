@@ -21,7 +21,7 @@ func (f *fixture) intake() *intake {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return newIntake(w.cfg, (&trouble{log: w.cfg.Log}).part("requests"))
+	return newIntake(w.cfg, watchRedis(w.cfg.Log).Part("requests"))
 }
 
 // takenByDead lets a worker that is dead since read all entries.

@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
@@ -47,13 +49,13 @@ type jobs struct {
 	rdb    redis.UniversalClient
 	agenda *tasks.Agenda
 	log    logrus.FieldLogger
-	away   *outage
+	away   *outage.Part
 
 	mu      sync.Mutex
 	running map[string]int // runs here by job
 }
 
-func newJobs(rdb redis.UniversalClient, log logrus.FieldLogger, away *outage) *jobs {
+func newJobs(rdb redis.UniversalClient, log logrus.FieldLogger, away *outage.Part) *jobs {
 	return &jobs{
 		rdb: rdb, agenda: tasks.NewAgenda(rdb, tasks.KeyJobs), log: log, away: away, running: map[string]int{},
 	}
@@ -100,7 +102,7 @@ func (j *jobs) renew(ctx context.Context, round func() error) error {
 		if len(held) > 0 {
 			_ = j.agenda.Hold(ctx, jobHeld, held...) // others of this worker say that Redis is away
 		}
-		pause(ctx, jobRenew)
+		pause.For(ctx, jobRenew)
 	}
 	return nil
 }
@@ -115,14 +117,14 @@ func (j *jobs) watch(ctx context.Context, round func() error) error {
 		}
 		if err := j.look(ctx, !since.IsZero() && time.Since(since) >= jobsCalm); err != nil {
 			since = time.Time{}
-			j.away.failed(ctx, err)
+			j.away.Failed(ctx, err)
 			continue
 		}
-		j.away.over()
+		j.away.Works()
 		if since.IsZero() {
 			since = time.Now()
 		}
-		pause(ctx, jobsEvery)
+		pause.For(ctx, jobsEvery)
 	}
 	return nil
 }

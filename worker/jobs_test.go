@@ -30,7 +30,7 @@ func (f *fixture) take(id, payload string) {
 	f.rdb.ZAdd(ctx, queueKey("lease"), redis.Z{Score: float64(time.Now().Add(30 * time.Second).Unix()), Member: id})
 }
 
-func (f *fixture) held() *jobs { return newJobs(f.rdb, f.log, (&trouble{log: f.log}).part("jobs")) }
+func (f *fixture) held() *jobs { return newJobs(f.rdb, f.log, watchRedis(f.log).Part("jobs")) }
 
 func (f *fixture) look(j *jobs, may bool) {
 	f.Helper()

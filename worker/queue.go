@@ -11,13 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
 // janitorEvery lets the queue forget 100 finished jobs a second.
 const janitorEvery = time.Second
 
-func (w *Worker) serverConfig(jobs context.Context, d *dispatcher, away *outage) asynq.Config {
+func (w *Worker) serverConfig(jobs context.Context, d *dispatcher, away *outage.Part) asynq.Config {
 	return asynq.Config{
 		Concurrency:              w.cfg.Concurrency,
 		Queues:                   map[string]int{tasks.JobQueue: 1},
@@ -53,7 +55,7 @@ const refusedWait = 250 * time.Millisecond
 func (p patient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	cmd := p.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
-		pause(ctx, refusedWait)
+		pause.For(ctx, refusedWait)
 	}
 	return cmd
 }
@@ -62,7 +64,7 @@ func (p patient) EvalSha(ctx context.Context, sha string, keys []string, args ..
 // at the level info, and repeats itself every few seconds while Redis is away.
 type queueLog struct {
 	log  logrus.FieldLogger
-	away *outage
+	away *outage.Part
 }
 
 func (l queueLog) write(level func(logrus.FieldLogger, string), args []any) {
@@ -70,7 +72,7 @@ func (l queueLog) write(level func(logrus.FieldLogger, string), args []any) {
 	log := l.log.WithField("detail", text)
 	// A job that is given up for good has been logged with its reason, and that Redis
 	// can't be worked with is said once, by the worker itself.
-	if l.away.on.Load() || strings.HasPrefix(text, "Retry exhausted") || strings.Contains(text, "redis") {
+	if l.away.On() || strings.HasPrefix(text, "Retry exhausted") || strings.Contains(text, "redis") {
 		log.Debug(queueSays)
 		return
 	}

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -14,52 +13,39 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
+// That Redis fails the worker is logged once, with what can't be had, and so is its end.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, hook := logtest.NewNullLogger()
-		o := (&trouble{log: log}).part("requests")
-		o.over() // nothing was wrong
-		var waited []time.Duration
-		for range 7 {
-			start := time.Now()
-			o.failed(t.Context(), errors.New("refused"))
-			waited = append(waited, time.Since(start))
-		}
-		if waited[0] != firstWait || waited[1] != 2*firstWait || waited[6] != mostWait {
-			t.Errorf("waited %v", waited)
-		}
-		o.over()
-		time.Sleep(settled / 2)
-		o.failed(t.Context(), errors.New("refused")) // it was not over yet
-		o.over()
+		o := watchRedis(log).Part("requests")
+		o.Failed(t.Context(), errors.New("refused"))
+		o.Works()
 		time.Sleep(settled - time.Millisecond)
-		o.over()
+		o.Works()
 		if n := len(hook.AllEntries()); n != 1 {
 			t.Errorf("%d lines before it is settled", n)
 		}
 		time.Sleep(time.Millisecond)
-		o.over()
-		o.over()
+		o.Works()
 		entries := hook.AllEntries()
 		if len(entries) != 2 || entries[0].Level != logrus.WarnLevel || entries[0].Data["what"] != "requests" ||
 			entries[1].Level != logrus.InfoLevel {
 			t.Errorf("logged %v", entries)
-		}
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		o.failed(ended, context.Canceled)
-		if o.on.Load() {
-			t.Error("the end of the work is taken for an outage")
 		}
 	})
 }
 
 func TestQueueLog(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testQueueLog)
+}
+
+func testQueueLog(t *testing.T) {
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
-	o := (&trouble{log: log}).part("")
+	elsewhere, _ := logtest.NewNullLogger()
+	o := watchRedis(elsewhere).Part("")
 	q := queueLog{log, o}
 	q.Debug("All queues are empty")
 	q.Info("Starting processing")
@@ -67,7 +53,7 @@ func TestQueueLog(t *testing.T) {
 	q.Warn("lease lost")
 	q.Error("Dequeue error: ", errors.New("x"))
 	q.Fatal("no")
-	o.on.Store(true)
+	o.Failed(t.Context(), errors.New("refused"))
 	q.Error("Dequeue error: y")
 	want := []logrus.Level{logrus.DebugLevel, logrus.DebugLevel, logrus.WarnLevel, logrus.ErrorLevel, logrus.ErrorLevel, logrus.DebugLevel}
 	entries := hook.AllEntries()
@@ -98,7 +84,7 @@ func TestRetryDelay(t *testing.T) {
 func TestServerConfig(t *testing.T) {
 	t.Parallel()
 	w := &Worker{cfg: Config{Concurrency: 3, PollInterval: time.Millisecond}}
-	cfg := w.serverConfig(t.Context(), &dispatcher{}, &outage{})
+	cfg := w.serverConfig(t.Context(), &dispatcher{}, nil)
 	if cfg.RetryDelayFunc == nil || cfg.RetryDelayFunc(0, nil, nil) != time.Second ||
 		cfg.DelayedTaskCheckInterval != time.Second || cfg.TaskCheckInterval != time.Millisecond ||
 		cfg.Concurrency != 3 || len(cfg.Queues) != 1 || cfg.Queues[tasks.JobQueue] == 0 || cfg.LogLevel != asynq.InfoLevel {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -36,7 +37,7 @@ func (e *emptied) wait(ctx context.Context) {
 	at := e.at
 	e.mu.Unlock()
 	if left := listenersFirst - time.Since(at); !at.IsZero() && left > 0 {
-		pause(ctx, left)
+		pause.For(ctx, left)
 	}
 }
 
@@ -80,7 +81,7 @@ func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
 func (d *dispatcher) awaitListeners(ctx context.Context) error {
 	d.emptied.wait(ctx)
 	began := time.Now()
-	for good := 0; good < listenersGood && d.recovering(); pause(ctx, listenersEvery) {
+	for good := 0; good < listenersGood && d.recovering(); pause.For(ctx, listenersEvery) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -220,8 +220,8 @@ func TestPanicOnAnAgenda(t *testing.T) {
 	list := tasks.NewAgenda(f.rdb, tasks.KeyDue)
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := make(chan string, 100)
-	all := &trouble{log: f.log}
-	a := &agenda{list: list, what: "task", log: f.log, away: all.part("task"),
+	all := watchRedis(f.log)
+	a := &agenda{list: list, what: "task", log: f.log, away: all.Part("task"),
 		do: func(_ context.Context, _ time.Time, member string) (time.Time, error) {
 			seen <- member
 			if member == "bad" {

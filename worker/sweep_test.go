@@ -33,7 +33,7 @@ func TestSweep(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = sweep(ctx, log, tasks.NewSweeper(roll, []string{"info"}, time.Millisecond), (&trouble{log: log}).part("sweep"), always)
+		_ = sweep(ctx, log, tasks.NewSweeper(roll, []string{"info"}, time.Millisecond), watchRedis(log).Part("sweep"), always)
 	}()
 	redistest.Eventually(t, "the host is swept off", func() bool {
 		return rs.Client.Exists(ctx, tasks.KeyOnline, tasks.KeyListeners, tasks.KeyHost("h1", "info"), tasks.KeyDeparted).Val() == 0

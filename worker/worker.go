@@ -45,6 +45,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/outage"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
 	"github.com/musterhq/muster/wire"
@@ -182,15 +183,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		Keep: w.cfg.Keep, RetryAfter: w.cfg.RetryAfter, Attempts: w.cfg.Attempts,
 		OnClosed: w.closed,
 	})
-	all := &trouble{log: w.cfg.Log}
-	in := newIntake(w.cfg, all.part("requests"))
-	end := &deadlines{rdb: w.cfg.Redis, store: store, keep: w.cfg.Keep, log: w.cfg.Log, away: all.part("deadlines")}
+	all := watchRedis(w.cfg.Log)
+	in := newIntake(w.cfg, all.Part("requests"))
+	end := &deadlines{rdb: w.cfg.Redis, store: store, keep: w.cfg.Keep, log: w.cfg.Log, away: all.Part("deadlines")}
 	sweeper := tasks.NewSweeper(tasks.NewRoll(w.cfg.Redis), w.cfg.OfflineDelete, 0)
 	d := w.dispatcher(store, socket)
 	d.recovering = sweeper.Recovering
 	in.emptied = d.noteEmptied
 	in.done = d.done
-	held := newJobs(w.cfg.Redis, w.cfg.Log, all.part("jobs"))
+	held := newJobs(w.cfg.Redis, w.cfg.Log, all.Part("jobs"))
 	due := w.agenda(tasks.KeyDue, "task", w.redeliverer(d).tend, all)
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
 
@@ -204,7 +205,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.keepUp(loops, "due", due.run)
 	w.keepUp(loops, "arrived", arrived.run)
 	w.keepUp(loops, "jobs", held.watch)
-	away := all.part("sweep")
+	away := all.Part("sweep")
 	w.keepUp(loops, "sweep", func(ctx context.Context, round func() error) error {
 		return sweep(ctx, w.cfg.Log, sweeper, away, round)
 	})
@@ -316,6 +317,6 @@ func (w *Worker) redeliverer(d *dispatcher) *redeliverer {
 	}
 }
 
-func (w *Worker) agenda(key, what string, do func(context.Context, time.Time, string) (time.Time, error), all *trouble) *agenda {
-	return &agenda{list: tasks.NewAgenda(w.cfg.Redis, key), what: what, log: w.cfg.Log, away: all.part(what), do: do}
+func (w *Worker) agenda(key, what string, do func(context.Context, time.Time, string) (time.Time, error), all *outage.Watch) *agenda {
+	return &agenda{list: tasks.NewAgenda(w.cfg.Redis, key), what: what, log: w.cfg.Log, away: all.Part(what), do: do}
 }

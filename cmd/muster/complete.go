@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/internal/visible"
 )
 
@@ -16,8 +18,12 @@ import (
 // program: its words are those of another command line, which may be wrong or unfinished.
 const completeVerb = "__complete"
 
-// completionSpan is how long somebody who has pressed TAB waits at most.
-const completionSpan = time.Second
+const (
+	// completionSpan is how long what is looked for may take: somebody has pressed TAB.
+	completionSpan = time.Second
+	// completionGrace is how much longer is waited for what was found until then.
+	completionGrace = 250 * time.Millisecond
+)
 
 // offer is what can stand in the place of the word that is being typed.
 type offer struct {
@@ -46,6 +52,23 @@ type candidate struct{ word, about string }
 func (a *app) complete(ctx context.Context, args []string) {
 	ctx, cancel := context.WithTimeout(ctx, completionSpan)
 	defer cancel()
+	answer := make(chan string, 1)
+	go func() { // ends with the process: to open a file, a pipe for one, may take for ever
+		var out strings.Builder
+		defer func() { answer <- out.String() }()
+		if supervise.Safely(func() error { a.answer(ctx, &out, args); return nil }) != nil {
+			out.Reset()
+		}
+	}()
+	select {
+	case text := <-answer:
+		_, _ = io.WriteString(a.stdout, text) // there is nobody to tell
+	case <-time.After(completionSpan + completionGrace):
+	}
+}
+
+// answer writes what complete says.
+func (a *app) answer(ctx context.Context, out io.Writer, args []string) {
 	if len(args) == 0 {
 		return
 	}
@@ -56,7 +79,7 @@ func (a *app) complete(ctx context.Context, args []string) {
 		}
 		line := splitLine(args[2], args[1])
 		if line.redirect {
-			fmt.Fprintln(a.stdout, offerFiles)
+			fmt.Fprintln(out, offerFiles)
 			return
 		}
 		words, cut = line.words, line.cut
@@ -66,15 +89,15 @@ func (a *app) complete(ctx context.Context, args []string) {
 		return
 	}
 	o := a.offer(ctx, words)
-	fmt.Fprintln(a.stdout, o.kind)
+	fmt.Fprintln(out, o.kind)
 	for _, c := range o.words {
 		switch {
 		case shell == "bash": // it replaces what follows the last character that parts words
-			fmt.Fprintln(a.stdout, c.word[min(cut, len(c.word)):])
+			fmt.Fprintln(out, c.word[min(cut, len(c.word)):])
 		case c.about != "":
-			fmt.Fprintf(a.stdout, "%s\t%s\n", c.word, visible.Line(c.about))
+			fmt.Fprintf(out, "%s\t%s\n", c.word, visible.Line(c.about))
 		default:
-			fmt.Fprintln(a.stdout, c.word)
+			fmt.Fprintln(out, c.word)
 		}
 	}
 }

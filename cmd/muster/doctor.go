@@ -64,7 +64,8 @@ func cantTell(format string, args ...any) finding {
 	return finding{mark: markUnknown, found: "can't tell: " + fmt.Sprintf(format, args...)}
 }
 
-// withoutRedis is said of what can't be looked at because the check redis has failed.
+// withoutRedis is said of what can't be looked at because the check redis has failed, or
+// Redis has stopped answering meanwhile.
 const withoutRedis = "not checked, since redis has failed"
 
 func (f finding) to(do string, args ...any) finding {
@@ -183,6 +184,10 @@ func (d *doctor) examine(ctx context.Context) error {
 		}
 		f.check = check.name
 		d.say(f)
+		if check.redis && f.mark == markFailure && d.rdb != nil && ping(ctx, d.connect) != nil {
+			d.rdb.Close()
+			d.rdb = nil // each further check would only wait for it, too
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

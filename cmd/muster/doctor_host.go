@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -96,7 +97,7 @@ func (d *doctor) reach(ctx context.Context, hosts []*reached) (tasks.Number, err
 	}
 	number := tasks.NumberFor(request)
 	store := tasks.NewStore(d.rdb, tasks.StoreConfig{})
-	for open := true; open && ctx.Err() == nil; wait(ctx, doctorPoll) {
+	for open := true; open && ctx.Err() == nil; pause.For(ctx, doctorPoll) {
 		for part := range slices.Chunk(hosts, tasks.Chunk) {
 			progress, err := store.Progress(ctx, number, namesOf(part))
 			if err != nil && ctx.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,14 +154,18 @@ func (d *doctor) hostAt(ctx context.Context, port int) (host string) {
 	return host
 }
 
-// whoHas is the command that shows who has an address.
-func whoHas(network, addr string) string {
+// whoHas is the command of this system that shows who has an address.
+func whoHas(network, addr string) string { return whoHasOn(runtime.GOOS, network, addr) }
+
+func whoHasOn(system, network, addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
-	letter := "t"
-	if network == "udp" {
-		letter = "u"
+	switch system {
+	case "windows":
+		return fmt.Sprintf(`netstat -ano -p %s | findstr ":%s "`, network, port)
+	case "linux":
+		return fmt.Sprintf("ss -l%cnp 'sport = :%s'", network[0], port)
 	}
-	return fmt.Sprintf("ss -l%snp 'sport = :%s'", letter, port)
+	return fmt.Sprintf("lsof -nP -i%s:%s", strings.ToUpper(network), port)
 }
 
 // checksOfPages are those of the addresses that are set for pages and metrics.
@@ -221,7 +226,7 @@ func (d *doctor) lookAtOpenFiles(ctx context.Context) finding {
 		return fine("this system has no limit for each process")
 	}
 	need := uint64(usualFiles)
-	if d.view != nil && d.view.Listeners() > 0 {
+	if d.rdb != nil && d.view != nil && d.view.Listeners() > 0 {
 		if n, err := countOnline(ctx, d.rdb); err == nil {
 			need = max(need, 2*uint64(n))
 		}

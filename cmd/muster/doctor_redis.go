@@ -31,11 +31,7 @@ type redisNode struct {
 func (d *doctor) lookAtRedis(ctx context.Context) finding {
 	if err := ping(ctx, d.connect); err != nil {
 		_, text := read(unanswered(d.url, err))
-		f := fail("%s", text)
-		if strings.Contains(text, "does not accept") {
-			return f.to("put the right user and password into --redis, MUSTER_REDIS or the group redis of %s", defaultFile)
-		}
-		return f.to("start it, or name another one with --redis, MUSTER_REDIS or the group redis of %s", defaultFile)
+		return fail("%s", text).to("%s, with --redis, MUSTER_REDIS or the group redis of %s", remedy(place(d.url), text), defaultFile)
 	}
 	d.rdb = d.connect(once)
 	d.nodes = nodesOf(ctx, d.rdb)
@@ -59,6 +55,34 @@ func (d *doctor) lookAtRedis(ctx context.Context) finding {
 		return fine("%s answers: a master that Sentinel has named", at)
 	}
 	return fine("%s answers: a single server", at)
+}
+
+// remedy is what to do about a Redis at a place that does not let itself be worked with,
+// as text says.
+func remedy(at, text string) string {
+	says := func(any ...string) bool {
+		return slices.ContainsFunc(any, func(part string) bool { return strings.Contains(text, part) })
+	}
+	encrypted := strings.HasPrefix(at, "rediss")
+	switch {
+	case says("does not accept"):
+		return "name the right user and password"
+	case says("LOADING"):
+		return "wait until it has read its file, or name another one"
+	case says("cluster support disabled"):
+		return "name it by redis:// in place of redis-cluster://"
+	case says("DB index is out of range"):
+		return "name a database that it has: 0 to 15, if its settings do not say otherwise"
+	case strings.Contains(at, "-sentinel://") && says("redis: nil"):
+		return "name the master as the sentinels do (redis-cli -p 26379 SENTINEL MASTERS)"
+	case encrypted && says("certificate", "x509"):
+		return "name a host that its certificate is for, and the authority that has signed it"
+	case encrypted && says("tls:", "deadline exceeded", "timeout", "EOF", "reset by peer"):
+		return "see whether it speaks TLS at this port (tls-port), or name another one"
+	case !encrypted && says("EOF", "reset by peer"):
+		return "if it speaks TLS at this port, name it by rediss://; or name another one"
+	}
+	return "start it, or name another one"
 }
 
 // nodesOf asks each server that is written to what it says of itself.
@@ -138,6 +162,9 @@ func (d *doctor) lookAtWrites(ctx context.Context) finding {
 		return fine("it takes writes")
 	})
 	if f.mark == markFailure {
+		return f
+	}
+	if f = d.lookAtRights(ctx); f.mark == markFailure {
 		return f
 	}
 	if err := writable(ctx, d.url, d.rdb); err != nil {

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,6 +131,29 @@ func TestWhatRedisSays(t *testing.T) {
 		"failure: Redis at redis://h:1/0 is a read-only replica of m:2...-> name the master")
 }
 
+// What to do about a Redis goes by what is wrong with it.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ at, text, want string }{
+		{"redis://h:1", "connection refused", "start it"},
+		{"redis://h:1", "no answer from Redis at redis://h:1: EOF", "rediss://"},
+		{"redis://h:1", "LOADING Redis is loading the dataset in memory", "wait"},
+		{"redis://h:1", "does not accept the user or the password", "user and password"},
+		{"redis://h:1/99", "ERR DB index is out of range", "a database"},
+		{"redis-cluster://h:1", "ERR This instance has cluster support disabled", "redis://"},
+		{"redis-sentinel://h:1", "all sentinels specified in configuration are unreachable: redis: nil", "SENTINEL MASTERS"},
+		{"redis-sentinel://h:1", "all sentinels specified in configuration are unreachable: i/o timeout", "start it"},
+		{"rediss://h:1", "context deadline exceeded", "speaks TLS"},
+		{"rediss://h:1", "tls: first record does not look like a TLS handshake", "speaks TLS"},
+		{"rediss://h:1", "tls: failed to verify certificate: x509: certificate signed by unknown authority", "certificate"},
+		{"rediss://h:1", "connection refused", "start it"},
+	} {
+		if got := remedy(c.at, c.text); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s: %s, want %s", c.at, c.text, got, c.want)
+		}
+	}
+}
+
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -209,10 +235,10 @@ func TestAddressOfAPage(t *testing.T) {
 	bind := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	expect(t, "a page", lookAtPage(ctx, bind(page), "/healthz", ""), "ok: 127.0.0.1:...answers, and is well")
 	expect(t, "the dashboard", lookAtPage(ctx, bind(page), "/", "muster"), "ok: 127.0.0.1:...answers, and is well")
-	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...-> ss -ltnp")
-	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...-> ss -ltnp")
-	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...-> ss -ltnp")
-	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...-> ss -ltnp")
+	expect(t, "another page", lookAtPage(ctx, bind(page), "/", "grafana"), "warning: ...it is a page of something else...shows who has it")
+	expect(t, "something else", lookAtPage(ctx, bind(other), "/healthz", ""), "warning: ...is taken, and does not say that it is well: answers 404 Not Found...shows who has it")
+	expect(t, "elsewhere", lookAtPage(ctx, bind(moved), "/healthz", ""), "warning: ...answers 302 Found...shows who has it")
+	expect(t, "unwell", lookAtPage(ctx, bind(unwell), "/healthz", ""), "warning: ...: worker: no requests are taken, redis does not answer...shows who has it")
 	expect(t, "free", lookAtPage(ctx, freePort, "/", ""), "ok: 127.0.0.1:0 is free")
 	expect(t, "not here", lookAtPage(ctx, "192.0.2.1:1", "/", ""), "warning: nothing can listen on 192.0.2.1:1...-> choose")
 	for bind, want := range map[string]string{
@@ -220,6 +246,69 @@ func TestAddressOfAPage(t *testing.T) {
 	} {
 		if got := nearby(bind); got != want {
 			t.Errorf("%s is dialled as %s, want %s", bind, got, want)
+		}
+	}
+}
+
+// A Redis that stops answering meanwhile is waited for once, not by each check.
+func TestDoctorWhenRedisFallsSilent(t *testing.T) {
+	t.Parallel()
+	s := redistest.Open(t)
+	ln, err := net.Listen("tcp", freePort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var silent atomic.Bool
+	go func() { // until ln is closed
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", s.Addr)
+			if err != nil {
+				in.Close()
+				return
+			}
+			go func() { // until doctor closes the connection
+				defer out.Close()
+				b := make([]byte, 1<<16)
+				for {
+					n, err := in.Read(b)
+					if err != nil {
+						return
+					}
+					if silent.Store(silent.Load() || bytes.Contains(b[:n], []byte("zadd"))); !silent.Load() {
+						_, _ = out.Write(b[:n]) // it may have ended
+					}
+				}
+			}()
+			go func() {
+				defer in.Close()
+				_, _ = io.Copy(in, out) // as long as both are there
+			}()
+		}
+	}()
+	var out, errs bytes.Buffer
+	url := "redis://" + ln.Addr().String() + "/0?read_timeout=300ms"
+	code := run(context.Background(), []string{"muster", "doctor", "--redis", url, "--host", "a"}, nil, &out, &errs, nil)
+	if code != 1 || errs.Len() > 0 || strings.Count(out.String(), "failure\t") != 1 || strings.Count(out.String(), withoutRedis) < 10 ||
+		!strings.Contains(out.String(), "failure\tredis-writes\tno answer from Redis at redis://127.0.0.1:") {
+		t.Errorf("status %d\n%s%s", code, &out, &errs)
+	}
+}
+
+func TestWhoHas(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][4]string{
+		{"linux", "tcp", "127.0.0.1:80", "ss -ltnp 'sport = :80'"},
+		{"linux", "udp", ":6655", "ss -lunp 'sport = :6655'"},
+		{"darwin", "udp", ":6655", "lsof -nP -iUDP:6655"},
+		{"windows", "tcp", "[::]:80", `netstat -ano -p tcp | findstr ":80 "`},
+	} {
+		if got := whoHasOn(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("%s: %s", c[:3], got)
 		}
 	}
 }

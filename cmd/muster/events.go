@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/visible"
 	"github.com/musterhq/muster/tasks"
 )
@@ -133,7 +134,7 @@ func followEvents(ctx context.Context, rdb redis.UniversalClient, log logrus.Fie
 				log.WithField("err", err).Warn("redis is away, trying again")
 			}
 			away = true
-			wait(ctx, retryEvery)
+			pause.For(ctx, retryEvery)
 			continue
 		case away:
 			log.Info("redis is back")
@@ -148,16 +149,6 @@ func followEvents(ctx context.Context, rdb redis.UniversalClient, log logrus.Fie
 		after = page[len(page)-1].ID
 	}
 	return nil
-}
-
-// wait lets d pass, or less if ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 // event prints one event.

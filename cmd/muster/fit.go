@@ -101,7 +101,9 @@ func isReplica(text, what string) error {
 func unanswered(text string, err error) error {
 	var reply redis.Error
 	switch {
-	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+	case redis.HasErrorPrefix(err, "NOAUTH"):
+		return failf(statusFailure, "Redis at %s wants a password, and --redis has none: %w", place(text), err)
+	case redis.HasErrorPrefix(err, "WRONGPASS"):
 		return failf(statusFailure, "Redis at %s does not accept the user or the password of --redis: %w", place(text), err)
 	case errors.As(err, &reply):
 		return failf(statusFailure, "Redis at %s can't be worked with: %w", place(text), err)

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -126,7 +127,7 @@ func heardOf(l tasks.Ledger) bool {
 // that it reads. The error says that the set is gone, or it is ctx's.
 func (f *follower) untilClosed(ctx context.Context, l tasks.Ledger, show func(tasks.Ledger)) (tasks.Ledger, error) {
 	for show(l); l.Stage != tasks.Closed; show(l) {
-		wait(ctx, ledgerPoll)
+		pause.For(ctx, ledgerPoll)
 		if ctx.Err() != nil {
 			return l, ctx.Err()
 		}
@@ -159,7 +160,7 @@ func (f *follower) answered(ctx context.Context, err error) bool {
 			f.away = true
 			f.log.WithField("err", err).Warn("redis is away, trying again")
 		}
-		wait(ctx, retryEvery)
+		pause.For(ctx, retryEvery)
 	}
 	return err == nil
 }

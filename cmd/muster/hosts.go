@@ -135,8 +135,14 @@ func withInfo(ctx context.Context, rdb redis.UniversalClient, found []tasks.Pres
 	return hosts, nil
 }
 
+// toldShown is how many characters of a name that a host gives itself are shown.
+const toldShown = 64
+
 // online prints hosts. Named ones are shown with their answer, since some may be
 // offline.
+//
+// What a host tells of itself is cut: the width of a column is that of its longest entry,
+// which one host alone must not make a flood of. JSON has all of it.
 func (p *printer) online(hosts []onlineHost, named bool) {
 	rows := make([][]string, 0, len(hosts))
 	for _, h := range hosts {
@@ -156,7 +162,7 @@ func (p *printer) online(hosts []onlineHost, named bool) {
 			row = append(row, p.paint(yellow, "offline"))
 		}
 		rows = append(rows, append(row,
-			address, visible.Line(h.Listener), visible.Line(client), visible.Line(h.hostname), visible.Line(h.os)))
+			address, visible.Line(h.Listener), visible.Line(client), visible.Cut(toldShown, h.hostname), visible.Cut(toldShown, h.os)))
 	}
 	names := []string{"HOST", "ADDRESS", "LISTENER", "CLIENT", "HOSTNAME", "OS"}
 	if named {

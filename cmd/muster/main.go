@@ -10,10 +10,14 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
 func main() {
+	// A panic that nobody catches, and what else Go gives up on, would end with status 2.
+	// That one means that the settings are wrong, which is no reason to start it again.
+	debug.SetTraceback("crash")
 	ctx, end := context.WithCancel(context.Background())
 	signals, ctrlC := make(chan os.Signal, 1), &interrupts{}
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -89,7 +89,7 @@ func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Serve
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "wrong": wrong, "capture": capture, "eventually": eventually, "lines": lines, "jsonlines": jsonLines,
 			"start": start, "ended": ended, "interrupt": interrupt, "saw": saw, "system": startAll, "host": host,
-			"redis": redisCommand, "redis-stop": redisStop, "redis-start": redisStart,
+			"redis": redisCommand, "redis-again": redisAgain, "redis-stop": redisStop, "redis-start": redisStart,
 			"eventually-redis": eventuallyRedis, "ledger": ledger, "tty": tty, "udp-port": udpPort, "dialog": dialog,
 			"hangup": hangUp, "mistake": mistake, "for-each-verb": forEachVerb, "page": page,
 		},
@@ -358,6 +358,27 @@ func redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	reply, err := redisDo(ts, args)
 	ts.Check(err)
 	fmt.Fprintln(ts.Stdout(), reply)
+}
+
+// redis-again COMMAND args: the same again and again, to the end of the script: what muster
+// would mend stays damaged.
+func redisAgain(ts *testscript.TestScript, _ bool, args []string) {
+	_, err := redisDo(ts, args)
+	ts.Check(err)
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				_, _ = redisDo(ts, args) // it did the first time
+			case <-end:
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	ts.Defer(func() { close(end); <-ended })
 }
 
 // eventually-redis REGEXP COMMAND args: the answer matches, within 20 seconds.

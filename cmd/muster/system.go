@@ -22,6 +22,7 @@ import (
 	"github.com/musterhq/muster/internal/dashboard"
 	"github.com/musterhq/muster/internal/embedded"
 	"github.com/musterhq/muster/internal/metrics"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/listener"
 	"github.com/musterhq/muster/tasks"
@@ -290,7 +291,7 @@ func (s *system) gathered(ctx context.Context) error {
 		if failed := s.err(); failed != nil {
 			return failed
 		}
-		wait(ctx, 10*time.Millisecond)
+		pause.For(ctx, 10*time.Millisecond)
 		if ctx.Err() != nil {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -128,10 +129,20 @@ func (p *printer) firstScreen(s *system) {
 	if host, port, ok := redisHostPort(s.url); ok {
 		p.say(`  redis-cli -h %s -p %s XADD muster:requests '*' key ACfirst commands '{"uptime": 1}'`, host, port)
 	}
-	p.say("  muster dispatch%s --all --yes --run 'uname -a' --wait", redisArg(s.url))
-	p.say("  muster results%s ACfirst", redisArg(s.url))
+	me := calledAs(os.Args[0])
+	p.say("  %s dispatch%s --all --yes --run 'uname -a' --wait", me, redisArg(s.url))
+	p.say("  %s results%s ACfirst", me, redisArg(s.url))
 	p.say("")
 	p.say("Ctrl-C ends it.")
+}
+
+// calledAs is what somebody types to have this program once more, where it was started under
+// a name: go run builds it where nobody looks.
+func calledAs(name string) string {
+	if strings.Contains(name, "go-build") {
+		return "go run ./cmd/muster"
+	}
+	return name
 }
 
 // redisArg is the flag that names a Redis, nothing for the default one. A password is

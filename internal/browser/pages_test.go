@@ -249,7 +249,7 @@ func TestHostsComeAndGo(t *testing.T) {
 	page.until(`document.querySelector('[data-region="roll"] tr[data-key="late:1"]') !== null`)
 	page.until(text(`[data-region="news"] li`) + `.includes("late:1")`)
 	early.until(text("#host-state") + `.startsWith("online")`) // without the reader's doing
-	early.forgive()                                           // it was answered with 404
+	early.forgive()                                            // it was answered with 404
 	early.done()
 	host := s.open(browser.Desktop, "/hosts/late:1")
 	host.until(text("#host-state") + `.startsWith("online")`)

@@ -52,6 +52,7 @@ type Server struct {
 	news    *news
 	pages   *pages
 	hub     *hub
+	answers answers
 
 	sets     *sets
 	rejected *rejected

@@ -30,7 +30,7 @@ func defaultPace() pace {
 type check struct {
 	entries int64 // of {muster}:online
 	leases  []lease
-	leased  bool  // the leases were read
+	odd     bool  // the leases can't be read
 	err     error // the roll can't be read
 }
 
@@ -56,6 +56,7 @@ func (f *fleet) look(ctx context.Context) check {
 		}
 		if script.Transient(err) {
 			f.contact.failed(err)
+			c.odd = true
 			return c
 		}
 	}
@@ -63,7 +64,7 @@ func (f *fleet) look(ctx context.Context) check {
 	if f.contact.found(judge(fleetPlaces(), types)) {
 		f.touch("redis")
 	}
-	c.entries, c.leased = entries.Val(), leases.Err() == nil
+	c.entries, c.odd = entries.Val(), leases.Err() != nil
 	for _, z := range leases.Val() {
 		id, _ := z.Member.(string)
 		until := time.UnixMilli(int64(z.Score))
@@ -151,7 +152,7 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 		}
 		return ids
 	}
-	if !c.leased {
+	if c.odd {
 		return false, false
 	}
 	sameLeases = !f.read.IsZero() && slices.Equal(alive(f.listeners), alive(c.leases))

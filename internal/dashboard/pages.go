@@ -89,7 +89,7 @@ func loadPages(version string) (*pages, error) {
 func functions() template.FuncMap {
 	f := template.FuncMap{
 		"line":  visible.Line,
-		"cut":   cutLine,
+		"cut":   visible.Cut,
 		"count": grouped[int],
 		"host":  hostAddress,
 		"lines": func(s string) string { return strings.Join(visible.Lines(s), "\n") },
@@ -153,6 +153,12 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, page s
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Add("Vary", regionHeader)
+	if !s.answers.take(b.Len()) {
+		w.Header().Set("Retry-After", "30")
+		http.Error(w, "too many answers wait for browsers that do not read them", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.answers.done(b.Len())
 	w.WriteHeader(status)
 	w.Write(b.Bytes())
 }

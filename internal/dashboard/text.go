@@ -2,21 +2,7 @@ package dashboard
 
 import (
 	"strconv"
-
-	"github.com/musterhq/muster/internal/visible"
 )
-
-// cutLine is a text as one line of at most so many characters.
-func cutLine(most int, s string) string {
-	line := visible.Line(clip(s, 8*most))
-	n := 0
-	for i := range line {
-		if n++; n > most {
-			return line[:i] + "…"
-		}
-	}
-	return line
-}
 
 // clip shortens a text that a host has chosen to at most so many bytes, between two
 // characters.

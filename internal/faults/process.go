@@ -136,8 +136,11 @@ func (p *Process) signal(s syscall.Signal) error {
 }
 
 // Memory is its resident memory, in bytes.
-func (p *Process) Memory() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+func (p *Process) Memory() (int64, error) { return Memory(p.Pid()) }
+
+// Memory is the resident memory of a process, in bytes.
+func Memory(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -147,5 +150,5 @@ func (p *Process) Memory() (int64, error) {
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of %s", p.Name)
+	return 0, fmt.Errorf("no VmRSS of process %d", pid)
 }

@@ -24,10 +24,13 @@ import (
 	"github.com/musterhq/muster/internal/redisserver"
 )
 
-// Build builds the muster binary and returns its path, which is in dir.
+// Build builds the muster binary and returns its path, which is in dir. It does so as for
+// a release: it is what users run, and scripts/test has compiled that already.
 func Build(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "muster")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/musterhq/muster/cmd/muster").CombinedOutput()
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "github.com/musterhq/muster/cmd/muster")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -30,10 +30,9 @@ import (
 )
 
 const (
-	headTime  = 5 * time.Second  // to send a request
+	headTime  = 2 * time.Second  // to send a request
 	writeTime = 15 * time.Second // to be sent the answer
-	idleTime  = time.Minute
-	lastTime  = time.Second // for what is under way at the end
+	lastTime  = time.Second      // for what is under way at the end
 
 	mostConns   = 64 // connections at the same time
 	mostScrapes = 4  // of them answered with metrics at the same time
@@ -162,10 +161,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	log := s.cfg.Log.WithField("addr", ln.Addr().String())
 	srv := &http.Server{
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: headTime, ReadTimeout: headTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		ReadHeaderTimeout: headTime, ReadTimeout: headTime, WriteTimeout: writeTime,
 		MaxHeaderBytes: 8 << 10,
 		ErrorLog:       stdlog.New(debugLines{log}, "", 0),
 	}
+	// A connection that nobody asks on would be in the way of whoever watches over the
+	// process: there are few of them.
+	srv.SetKeepAlivesEnabled(false)
 	log.Info("metrics are served")
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -161,6 +161,9 @@ func TestServe(t *testing.T) {
 	if resp.StatusCode != 200 || string(body) != "ok\n" || resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("%s %q %v", resp.Status, body, resp.Header)
 	}
+	if !resp.Close {
+		t.Error("the connection is kept, in the way of others")
+	}
 	other := newServer(t, Config{Bind: ln.Addr().String()})
 	if err := other.Run(t.Context()); err == nil {
 		t.Error("an address that is taken is taken twice")

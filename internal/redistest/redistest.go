@@ -84,6 +84,9 @@ func openEmbedded(t testing.TB) *Server {
 	s := &Server{t: t, Addr: e.Addr(), URL: "redis://" + e.Addr() + "/0"}
 	s.Client = redis.NewClient(&redis.Options{
 		Addr: s.Addr, DisableIdentity: true,
+		// It runs in this process, under the race detector and beside other tests: what takes a
+		// server milliseconds may take it seconds, and the usual 3 s would be a test of the machine.
+		ReadTimeout:              30 * time.Second,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { s.Client.Close() })

@@ -14,6 +14,22 @@ import (
 // text, line ends, bytes that are not UTF-8) is shown as an escape.
 func Line(s string) string { return escape(s, "") }
 
+// Cut returns Line of s, cut to at most so many characters and a mark that there is more.
+// Of a long s no more than the beginning is looked at.
+func Cut(most int, s string) string {
+	if len(s) > 8*most {
+		s = s[:8*most]
+	}
+	line := Line(s)
+	n := 0
+	for i := range line {
+		if n++; n > most {
+			return line[:i] + "…"
+		}
+	}
+	return line
+}
+
 // Lines is Line for text of many lines: line ends and tabs stay.
 func Lines(s string) []string {
 	s = strings.TrimSuffix(strings.ReplaceAll(s, "\r\n", "\n"), "\n")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/musterhq/muster/internal/faults"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -63,7 +64,7 @@ func connections(ctx context.Context, o options) error {
 // measureMemory connects the hosts to p and returns its resident memory a
 // connection in the steady state.
 func measureMemory(ctx context.Context, p *process, addr string, o options, all func() bool, watch func() error) (float64, error) {
-	before, err := p.memory()
+	before, err := faults.Memory(p.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +95,7 @@ func measureMemory(ctx context.Context, p *process, addr string, o options, all 
 			return 0, err
 		}
 	}
-	after, err := p.memory()
+	after, err := faults.Memory(p.cmd.Process.Pid)
 	return float64(after-before) / float64(o.hosts), err
 }
 

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/musterhq/muster/internal/faults"
 )
 
 // process is a child that ends with the bench.
@@ -73,21 +75,6 @@ func (p *process) stop() {
 	}
 }
 
-// memory is the resident memory of a process, in bytes.
-func (p *process) memory() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, l := range strings.Split(string(status), "\n") {
-		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kb << 10, err
-		}
-	}
-	return 0, fmt.Errorf("no VmRSS of process %d", p.cmd.Process.Pid)
-}
-
 // cpu is the processor time that a process has used.
 func (p *process) cpu() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
@@ -118,11 +105,15 @@ func startSystem(ctx context.Context, withWorker bool) (s *system, err error) {
 	if s.dir, err = os.MkdirTemp("", "muster-bench-"); err != nil {
 		return s, err
 	}
-	binary := filepath.Join(s.dir, "muster")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/muster").CombinedOutput(); err != nil {
-		return s, fmt.Errorf("go build: %w\n%s", err, out)
+	binary, err := faults.Build(ctx, s.dir)
+	if err != nil {
+		return s, err
 	}
-	port, err := freePort()
+	server, err := faults.FreeAddr()
+	if err != nil {
+		return s, err
+	}
+	_, port, err := net.SplitHostPort(server)
 	if err != nil {
 		return s, err
 	}
@@ -130,16 +121,14 @@ func startSystem(ctx context.Context, withWorker bool) (s *system, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.rdb = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, DisableIdentity: true})
+	s.rdb = redis.NewClient(&redis.Options{Addr: server, DisableIdentity: true})
 	if err := wait(ctx, "redis-server", func() bool { return s.rdb.Ping(ctx).Err() == nil }); err != nil {
 		return s, err
 	}
-	tcp, err := freePort()
-	if err != nil {
+	if s.addr, err = faults.FreeAddr(); err != nil {
 		return s, err
 	}
-	s.addr = "127.0.0.1:" + tcp
-	url := "redis://127.0.0.1:" + port + "/0"
+	url := "redis://" + server + "/0"
 	if s.listener, err = start(binary, "listener", "--redis", url, "--bind", s.addr, "--log-level", "warn"); err != nil {
 		return s, err
 	}
@@ -168,16 +157,6 @@ func (s *system) stop() {
 	if s.dir != "" {
 		os.RemoveAll(s.dir)
 	}
-}
-
-func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	return port, err
 }
 
 func wait(ctx context.Context, what string, done func() bool) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/internal/faults"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/internal/swarm"
 	"github.com/musterhq/muster/tasks"
 )
@@ -134,7 +135,7 @@ func (c *chaos) keepUp(ctx context.Context) {
 			}
 			c.mu.Unlock()
 		}
-		if !sleep(ctx, 300*time.Millisecond) {
+		if !pause.For(ctx, 300*time.Millisecond) {
 			return
 		}
 	}
@@ -184,18 +185,6 @@ func (c *chaos) faultsDone() string {
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
-
-// sleep returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
 
 func between(rng *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(rng.Int64N(int64(to-from)))

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/musterhq/muster/internal/faults"
+	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -48,7 +49,7 @@ func (c *chaos) dispatchAll(ctx context.Context) {
 		if d.taken && d.cancel > 0 {
 			cancelling.Go(func() { c.cancel(ctx, d) })
 		}
-		if !sleep(ctx, time.Duration(float64(time.Second)/c.rate)) {
+		if !pause.For(ctx, time.Duration(float64(time.Second)/c.rate)) {
 			return
 		}
 	}
@@ -105,7 +106,7 @@ func text(v any) []byte {
 // cancel cancels a dispatch after a while, as often as it takes to get an answer.
 func (c *chaos) cancel(ctx context.Context, d *dispatch) {
 	for range 20 {
-		if !sleep(ctx, d.cancel) {
+		if !pause.For(ctx, d.cancel) {
 			return
 		}
 		err := c.store.Cancel(ctx, tasks.Number(d.key))

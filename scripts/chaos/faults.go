@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/musterhq/muster/internal/faults"
+	"github.com/musterhq/muster/internal/pause"
 )
 
 // fault is one thing that is done to one part of the system. It heals what it did.
@@ -25,7 +26,7 @@ func (c *chaos) breakAll(ctx context.Context) {
 	defer all.Wait()
 	for {
 		f := c.pick(rng)
-		pause := between(rng, 100*time.Millisecond, 700*time.Millisecond)
+		rest := between(rng, 100*time.Millisecond, 700*time.Millisecond)
 		select {
 		case <-ctx.Done():
 			return
@@ -46,7 +47,7 @@ func (c *chaos) breakAll(ctx context.Context) {
 		} else {
 			<-slots
 		}
-		if !sleep(ctx, pause) {
+		if !pause.For(ctx, rest) {
 			return
 		}
 	}
@@ -85,7 +86,7 @@ func (c *chaos) pick(rng *rand.Rand) fault {
 func kill(kind string, p *faults.Process, d time.Duration) fault {
 	return fault{kind, p.Name, func(ctx context.Context) error {
 		p.Kill()
-		sleep(ctx, d)
+		pause.For(ctx, d)
 		return p.Start()
 	}}
 }
@@ -95,7 +96,7 @@ func hold(p *faults.Process, d time.Duration) fault {
 		if err := p.Pause(); err != nil {
 			return err
 		}
-		sleep(ctx, d)
+		pause.For(ctx, d)
 		return p.Resume()
 	}}
 }
@@ -133,7 +134,7 @@ func (c *chaos) network(agent string, ways []*faults.Proxy, how int, d time.Dura
 				return err
 			}
 		}
-		sleep(ctx, d)
+		pause.For(ctx, d)
 		for _, w := range ways {
 			if err := w.Heal(); err != nil {
 				return err
@@ -150,7 +151,7 @@ func (c *chaos) redisAway(d time.Duration) fault {
 		c.redisBack = time.Time{}
 		c.mu.Unlock()
 		c.sys.Redis.Kill()
-		sleep(ctx, d)
+		pause.For(ctx, d)
 		err := c.sys.Redis.Start()
 		c.mu.Lock()
 		c.redisBack = time.Now()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/musterhq/muster/internal/faults"
+	"github.com/musterhq/muster/internal/pause"
 )
 
 const (
@@ -52,11 +53,11 @@ func (c *chaos) settle(ctx context.Context) (*verdict, error) {
 			}
 			c.say("%d open, %d not reported, %d do not add up", len(v.open), len(v.lost), len(v.wrong))
 		}
-		sleep(ctx, time.Second)
+		pause.For(ctx, time.Second)
 	}
 	if err == nil {
 		// Nothing runs twice late: whatever is told again now is told in vain.
-		sleep(ctx, 2*time.Second)
+		pause.For(ctx, 2*time.Second)
 		v, err = c.count(ctx)
 	}
 	return v, err

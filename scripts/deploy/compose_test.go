@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,10 @@ type composeFile struct {
 }
 
 type service struct {
-	Image string
-	Build struct {
+	Image      string
+	PullPolicy string `yaml:"pull_policy"`
+	Scale      int
+	Build      struct {
 		Context, Target string
 		Args            map[string]string
 	}
@@ -70,6 +73,23 @@ type service struct {
 		Driver  string
 		Options map[string]string
 	}
+}
+
+// target is the stage of the Dockerfile that a service's image is built from, empty for an
+// image from elsewhere. One service builds it for all that have it: were it built for each,
+// the images would differ in a label of Compose's and share a name.
+func (f composeFile) target(t *testing.T, s service) (target string) {
+	t.Helper()
+	for name, other := range f.Services {
+		if other.Image != s.Image || other.Build.Target == "" {
+			continue
+		}
+		if target != "" || other.Build.Context != "." {
+			t.Errorf("%s is built by %s, and by another one, or from elsewhere: %+v", s.Image, name, other.Build)
+		}
+		target = other.Build.Target
+	}
+	return target
 }
 
 // readCompose reads docker-compose.yml as it is where no variable is set.
@@ -108,6 +128,9 @@ func interpolate(t *testing.T, n *yaml.Node) {
 		if strings.Contains(n.Value, "$") {
 			t.Errorf("docker-compose.yml:%d: %s: want ${MUSTER_NAME:-default}", n.Line, n.Value)
 		}
+		if _, err := strconv.Atoi(n.Value); err == nil {
+			n.Tag = "!!int" // as Compose takes it where a number is wanted
+		}
 	}
 	for _, c := range n.Content {
 		interpolate(t, c)
@@ -140,7 +163,11 @@ func TestComposeHardening(t *testing.T) {
 		if !regexp.MustCompile(`^[a-z-]+:.+$`).MatchString(s.Image) || strings.HasSuffix(s.Image, ":latest") {
 			t.Errorf("%s: image %q", name, s.Image)
 		}
-		if s.MemLimit == "" || s.PidsLimit == 0 {
+		least := 1024 // threads: a machine may have some hundred cores
+		if name == "redis" {
+			least = 64
+		}
+		if s.MemLimit == "" || s.PidsLimit < least {
 			t.Errorf("%s: mem_limit %q, pids_limit %d", name, s.MemLimit, s.PidsLimit)
 		}
 		if s.Logging.Options["max-size"] == "" || s.Logging.Options["max-file"] == "" {
@@ -189,10 +216,18 @@ func TestComposeServices(t *testing.T) {
 		if name == "redis" {
 			continue
 		}
-		st, there := stages[s.Build.Target]
-		if !there || s.Build.Context != "." {
-			t.Errorf("%s is built from %+v", name, s.Build)
+		st, there := stages[file.target(t, s)]
+		if !there || s.PullPolicy != "never" {
+			t.Errorf("%s: nobody builds %s, or it is fetched: %q", name, s.Image, s.PullPolicy)
 			continue
+		}
+		// Redis may be elsewhere, where an internal network does not lead.
+		if !slices.ContainsFunc(s.Networks, func(n string) bool { return !file.Networks[n].Internal }) {
+			t.Errorf("%s: no way out of %q", name, s.Networks)
+		}
+		// run takes the scale of the file for what it depends on, so that has to be a setting.
+		if many := slices.Contains([]string{"listener", "worker", "agent"}, name); many != (s.Scale == 1) {
+			t.Errorf("%s: scale %d", name, s.Scale)
 		}
 		if user := st.the(t, "USER").rest; s.User != user {
 			t.Errorf("%s: user %s, in its image %s", name, s.User, user)
@@ -290,6 +325,7 @@ func same(t *testing.T, want composeFile, words ...string) {
 		User, Image string
 		Environment map[string]string
 		DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
+		PullPolicy  string                                `yaml:"pull_policy"`
 		ReadOnly    bool                                  `yaml:"read_only"`
 		CapDrop     []string                              `yaml:"cap_drop"`
 		Profiles    []string
@@ -307,7 +343,7 @@ func same(t *testing.T, want composeFile, words ...string) {
 			continue // not without its profile
 		}
 		expect := part{Command: s.Command, User: s.User, Image: s.Image, Environment: s.Environment, DependsOn: s.DependsOn,
-			ReadOnly: s.ReadOnly, CapDrop: s.CapDrop, Profiles: s.Profiles, Healthcheck: struct{ Test []string }{s.Healthcheck.Test}}
+			PullPolicy: s.PullPolicy, ReadOnly: s.ReadOnly, CapDrop: s.CapDrop, Profiles: s.Profiles, Healthcheck: struct{ Test []string }{s.Healthcheck.Test}}
 		got := file.Services[name]
 		if s.Healthcheck.Disable && slices.Equal(got.Healthcheck.Test, []string{"NONE"}) {
 			got.Healthcheck.Test = nil

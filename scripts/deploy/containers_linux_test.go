@@ -70,7 +70,7 @@ func (s *system) container(name string, n int, command ...string) *container {
 		s.names[name] = c.ip
 	}
 	env := map[string]string{}
-	if st, own := s.stages[sv.Build.Target]; own {
+	if st, own := s.stages[s.file.target(s.t, sv)]; own {
 		c.words, env = st.the(s.t, "ENTRYPOINT").list(s.t), st.env()
 		if st.base == "scratch" {
 			c.files = s.image(st)

@@ -210,6 +210,37 @@ func TestUnitsRun(t *testing.T) {
 	redistest.Eventually(t, "the agent is on the roll", online)
 }
 
+// TestCrash ends a process as Go does what it gives up on, a panic that nobody catches for
+// one: SIGQUIT takes the same way. The units have to start it again, so it must not end
+// with the status that they take for wrong settings.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := exec.Command(filepath.Join(buildImage(t), "muster"), "agent", "--server", "127.0.0.1:1", "--bind-ip", "127.0.0.1",
+		"--udp-port", "0", "--state-dir", filepath.Join(dir, "state"))
+	cmd.Dir = dir // for a core file, where the machine has them written
+	log := filepath.Join(dir, "log")
+	p := startProcess(t, "agent", cmd, log)
+	redistest.Eventually(t, "it runs", func() bool {
+		said, _ := os.ReadFile(log)
+		return len(said) > 0
+	})
+	if err := cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !status.Signaled() {
+		t.Errorf("a crash ends with status %d", status.ExitStatus())
+	}
+	for _, verb := range services {
+		u := readUnit(t, verb)
+		if u.one(t, "Restart") != "on-failure" || u.one(t, "RestartPreventExitStatus") != "2" {
+			t.Errorf("muster-%s.service: Restart %q, but for %q", verb, u["Restart"], u["RestartPreventExitStatus"])
+		}
+	}
+}
+
 // spares holds what reload runs to this: it sends nothing to a process without a log file,
 // which SIGHUP would end.
 func spares(t *testing.T, script string) {

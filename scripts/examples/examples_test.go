@@ -124,11 +124,13 @@ func withNode(t *testing.T) string {
 	return dir
 }
 
-// build makes a program of Go source and returns its path.
+// build makes a program of Go source and returns its path. What muster is made of is
+// compiled as for a release, which scripts/test has done already.
 func build(t *testing.T, source string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "program")
-	if status, _, stderr := proctest.Run(t, ".", nil, "go", "build", "-o", program, source); status != 0 {
+	status, _, stderr := proctest.Run(t, ".", []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-buildvcs=false", "-o", program, source)
+	if status != 0 {
 		t.Fatalf("%s does not compile: %s", source, stderr)
 	}
 	return program

@@ -229,6 +229,14 @@
     }, 200);
   });
 
+  // It has looked already when its button is pressed: the reader stays where he is.
+  document.addEventListener("submit", (e) => {
+    const form = e.target.closest("form[data-refresh]");
+    if (!form || !place(form.dataset.refresh)) return;
+    e.preventDefault();
+    place(form.dataset.refresh).scrollIntoView({ block: "nearest" });
+  });
+
   // turn asks for a region at once: the reader waits for it.
   function turn(region) {
     const state = asked.get(region);
