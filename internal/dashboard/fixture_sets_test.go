@@ -34,7 +34,7 @@ func newBench(t *testing.T) *bench {
 	srv := newServer(t, r.Client, reader)
 	srv.sets.pace.beat, srv.sets.pace.idle, srv.sets.pace.check = 50*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
 	srv.looks.beat = 50 * time.Millisecond
-	srv.fleet.pace = brisk()
+	srv.fleet.pace, srv.contact.most = brisk(), patience
 	return &bench{t, r.Client, tasks.NewStore(r.Client, tasks.StoreConfig{}), srv, srv.door()}
 }
 

@@ -248,6 +248,9 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("banner %q while Redis answers", got)
 	}
 
+	s.contact.mu.Lock()
+	s.contact.most = silence
+	s.contact.mu.Unlock()
 	r.Stop()
 	live.until("the banner", func(m sent) bool {
 		return m.data.Region == "redis" && strings.HasPrefix(parsed(t, m.data.HTML).id("redis-away"), "Redis has not answered since ")
