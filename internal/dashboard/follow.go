@@ -80,7 +80,7 @@ func (s *Server) happened(e tasks.Event) {
 // more, and what there is now is read again.
 func (s *Server) forgotten() {
 	s.cfg.Log.Warn("redis has lost the events that were read")
-	s.rejected.forget()
+	s.rejected.set(nil)
 	s.hub.touchAll()
 }
 

@@ -2,25 +2,18 @@ package dashboard
 
 import (
 	"context"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/musterhq/muster/tasks"
 )
 
-const (
-	rejectedKept   = 20
-	rejectedSearch = 10_000 // events that are looked through at the start
-)
+const rejectedSearch = 10_000 // events that are looked through at the start
 
 // rejected is the newest requests that were rejected.
 type rejected struct {
+	news
 	hub   *hub
 	fails failures // of reading what was before
-
-	mu   sync.Mutex
-	list []tasks.Event // the newest first
 }
 
 // load looks for those of before the start, among the newest events. Hosts that come and
@@ -45,34 +38,9 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 	return nil
 }
 
-// add notes an event, in the order of their ids: what was before the start is read by two.
+// add notes an event: what was before the start is read by two.
 func (x *rejected) add(e tasks.Event) {
-	if e.Type != "request.rejected" {
-		return
+	if e.Type == "request.rejected" && x.news.add(e) {
+		x.hub.touch("rejected")
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	at := 0
-	for at < len(x.list) && later(x.list[at].ID, e.ID) {
-		at++
-	}
-	if at == rejectedKept || at < len(x.list) && x.list[at].ID == e.ID {
-		return
-	}
-	x.list = slices.Insert(x.list, at, e)
-	x.list = x.list[:min(len(x.list), rejectedKept)]
-	x.hub.touch("rejected")
-}
-
-// forget lets go all of them.
-func (x *rejected) forget() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.list = nil
-}
-
-func (x *rejected) newest() []tasks.Event {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return append([]tasks.Event(nil), x.list...)
 }
