@@ -213,6 +213,10 @@ func TestHostileTextOfHosts(t *testing.T) {
 			plain = pages
 		}
 		for k, p := range pages {
+			// The chart is made of numbers alone, and of other parts when the clock turns.
+			for _, chart := range p.all(func(n *html.Node) bool { return attribute(n, "data-region") == "chart" }) {
+				chart.Parent.RemoveChild(chart)
+			}
 			shown := words(p.root)
 			if i == 0 && strings.Count(shown, "plain") < 10 {
 				t.Errorf("page %d does not show all: %s", k, shown)
