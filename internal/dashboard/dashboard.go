@@ -85,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 	s.fleet = newFleet(cfg.Redis, s.contact, s.hub.touch, failures{log: cfg.Log})
 	s.fleet.watched = s.hub.watched
 	s.sets = newSets(s.store, s.hub, failures{log: cfg.Log})
+	s.sets.types = s.broken
 	s.rejected = &rejected{hub: s.hub, fails: failures{log: cfg.Log}}
 	s.looks = newLooks(s.store, s.hub)
 	s.queues = newQueues(cfg.Redis, pages.tag)

@@ -34,8 +34,13 @@ func newBench(t *testing.T) *bench {
 	srv := newServer(t, r.Client, reader)
 	srv.sets.pace.beat, srv.sets.pace.idle, srv.sets.pace.check = 50*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
 	srv.looks.beat = 50 * time.Millisecond
-	srv.fleet.pace = brisk()
-	return &bench{t, r.Client, tasks.NewStore(r.Client, tasks.StoreConfig{}), srv, srv.door()}
+	srv.fleet.pace, srv.contact.most = brisk(), patience
+	return benchOf(t, r.Client, srv)
+}
+
+// benchOf is what tests of task sets do with a dashboard that is there.
+func benchOf(t *testing.T, rdb *redis.Client, srv *Server) *bench {
+	return &bench{t, rdb, tasks.NewStore(rdb, tasks.StoreConfig{}), srv, srv.door()}
 }
 
 // serve starts the dashboard, and returns where it is.

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/script"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -28,7 +30,8 @@ func defaultPace() pace {
 type check struct {
 	entries int64 // of {muster}:online
 	leases  []lease
-	err     error
+	odd     bool  // the leases can't be read
+	err     error // the roll can't be read
 }
 
 // look makes a check.
@@ -36,23 +39,32 @@ func (f *fleet) look(ctx context.Context) check {
 	var now *redis.TimeCmd
 	var entries *redis.IntCmd
 	var leases *redis.ZSliceCmd
-	_, err := f.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	var types []*redis.StatusCmd
+	_, _ = f.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		now, entries = p.Time(ctx), p.HLen(ctx, tasks.KeyOnline)
 		leases = p.ZRangeWithScores(ctx, tasks.KeyListeners, 0, mostListeners-1)
+		types = typesOf(ctx, p, fleetPlaces())
 		return nil
 	})
-	if err != nil {
-		for _, cmd := range []redis.Cmder{entries, leases} {
-			if cmd.Err() != nil && isReply(cmd.Err()) {
-				err = fmt.Errorf("%s: %w", cmd.Args()[1], cmd.Err())
-				break
-			}
+	var c check
+	for key, err := range map[string]error{"": now.Err(), tasks.KeyOnline: entries.Err(), tasks.KeyListeners: leases.Err()} {
+		if isReply(err) {
+			err = fmt.Errorf("%s: %w", cmp.Or(key, "time"), err)
 		}
-		f.contact.failed(err)
-		return check{err: fmt.Errorf("the roll: %w", err)}
+		if err != nil {
+			c.err = fmt.Errorf("the roll: %w", err)
+		}
+		if script.Transient(err) {
+			f.contact.failed(err)
+			c.odd = true
+			return c
+		}
 	}
-	f.contact.answered()
-	c := check{entries: entries.Val()}
+	f.contact.answered() // also if one of the keys is of another type
+	if f.contact.found(judge(fleetPlaces(), types)) {
+		f.touch("redis")
+	}
+	c.entries, c.odd = entries.Val(), leases.Err() != nil
 	for _, z := range leases.Val() {
 		id, _ := z.Member.(string)
 		until := time.UnixMilli(int64(z.Score))
@@ -99,11 +111,11 @@ func (f *fleet) keep(ctx context.Context) error {
 			f.lookUp(ctx)
 			continue
 		case c := <-f.checked:
+			fits, sameLeases := f.compare(c)
 			if c.err != nil {
 				f.fails.seen(c.err, "the roll can't be read, trying on")
 				continue
 			}
-			fits, sameLeases := f.compare(c)
 			if fits {
 				odd = 0
 			} else {
@@ -140,6 +152,9 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 		}
 		return ids
 	}
+	if c.odd {
+		return false, false
+	}
 	sameLeases = !f.read.IsZero() && slices.Equal(alive(f.listeners), alive(c.leases))
 	fits = c.entries == int64(len(f.hosts))+f.strays
 	was := f.listeners
@@ -150,7 +165,7 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 			f.touch("numbers")
 		}
 	}
-	if !f.read.IsZero() {
+	if !f.read.IsZero() && c.err == nil {
 		if f.past.note(time.Now(), len(f.hosts)) {
 			f.touch(chartTopics()...)
 		}
@@ -169,7 +184,7 @@ func (f *fleet) readAll(ctx context.Context, c check) error {
 	f.walks++
 	this := f.walks
 	f.mu.Unlock()
-	err = view.Each(ctx, func(page []tasks.Presence) error {
+	take := func(page []tasks.Presence) error {
 		f.contact.answered()
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -177,7 +192,10 @@ func (f *fleet) readAll(ctx context.Context, c check) error {
 			f.seenLocked(p, this)
 		}
 		return ctx.Err()
-	})
+	}
+	if err = view.Each(ctx, take); isNone(err) {
+		err = f.eachBare(ctx, view, take)
+	}
 	if err != nil {
 		return err
 	}
@@ -195,6 +213,31 @@ func (f *fleet) readAll(ctx context.Context, c check) error {
 	if first || f.version != before {
 		f.touch("roll", "numbers", "listeners")
 		f.touch(chartTopics()...)
+	}
+	return nil
+}
+
+// eachBare is view.Each without {muster}:clients, of which nothing can be read.
+func (f *fleet) eachBare(ctx context.Context, view *tasks.View, visit func([]tasks.Presence) error) error {
+	ids, err := view.StartingWith(ctx, "")
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(ids, tasks.Chunk) {
+		places, err := f.rdb.HMGet(ctx, tasks.KeyOnline, part...).Result()
+		if err != nil {
+			return fmt.Errorf("who is online: %w", err)
+		}
+		var page []tasks.Presence
+		for i, id := range part {
+			at, _ := places[i].(string)
+			if addr, listener, err := tasks.ParsePlace(at); err == nil && view.Runs(listener) {
+				page = append(page, tasks.Presence{Host: id, Online: true, Addr: addr, Listener: listener})
+			}
+		}
+		if err := visit(page); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -20,13 +20,17 @@ const (
 func (s *Server) follow(ctx context.Context) error {
 	fails := failures{log: s.cfg.Log}
 	last := ""
+	whole := false      // what was before was held against the roll
 	var quiet time.Time // since then no event has come
 	for ctx.Err() == nil {
 		var events []tasks.Event
 		var err error
 		switch {
-		case !s.fleet.known():
+		case !s.fleet.known() && s.contact.rollBroken() == nil:
 			pause.For(ctx, 20*time.Millisecond)
+			continue
+		case !whole && s.fleet.known():
+			whole, last = true, ""
 			continue
 		case last == "":
 			var id string
@@ -69,7 +73,7 @@ func (s *Server) happened(e tasks.Event) {
 	case strings.HasPrefix(e.Type, "task."):
 		s.sets.happened(e.Key)
 	case e.Type == "request.rejected":
-		s.rejected.happened(e)
+		s.rejected.add(e)
 	}
 }
 
@@ -77,7 +81,7 @@ func (s *Server) happened(e tasks.Event) {
 // more, and what there is now is read again.
 func (s *Server) forgotten() {
 	s.cfg.Log.Warn("redis has lost the events that were read")
-	s.rejected.forget()
+	s.rejected.set(nil)
 	s.hub.touchAll()
 }
 

@@ -29,6 +29,8 @@ func (s *Server) Ready(context.Context) error {
 		return errors.New("dashboard: redis has not answered yet")
 	case away != nil:
 		return fmt.Errorf("dashboard: redis has not answered for %s", time.Since(away.Since).Round(time.Second))
+	case s.contact.rollBroken() != nil:
+		return fmt.Errorf("dashboard: redis refuses: %w", s.contact.rollBroken())
 	case !s.fleet.known():
 		return errors.New("dashboard: the roll has not been read yet")
 	}

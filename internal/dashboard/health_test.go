@@ -17,10 +17,9 @@ func TestReadySaysWhatRedisRefuses(t *testing.T) {
 	s.must(s.rdb.Set(t.Context(), tasks.KeyOnline, "no hash", 0).Err())
 	redistest.Eventually(t, "the refusal is told", func() bool {
 		err := s.Ready(t.Context())
-		return err != nil && strings.Contains(err.Error(), "redis refuses: {muster}:online: WRONGTYPE")
+		return err != nil && strings.Contains(err.Error(), "redis refuses: {muster}:online is a string and not a hash")
 	})
-	p := s.get("/", http.StatusOK)
-	if got := p.id("redis-away"); !strings.HasPrefix(got, "Redis refuses: {muster}:online: WRONGTYPE") || !strings.Contains(got, "What you see is what was known at 2") {
+	if got := s.get("/", http.StatusOK).region("redis"); got != "{muster}:online is a string and not a hash: Redis refuses to read it. What comes from it is missing here, or old." {
 		t.Errorf("banner %q", got)
 	}
 	s.must(s.rdb.Del(t.Context(), tasks.KeyOnline).Err())

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -39,6 +40,7 @@ type hostView struct {
 	news    *hostNews
 	sets    *dispatches
 	failed  error
+	unsure  bool // whether it is online can't be read
 }
 
 // hostPage is the page of one host, /hosts/ID.
@@ -77,21 +79,27 @@ func (v *hostView) known() (bool, error) {
 	if n, err = v.s.cfg.Redis.Exists(v.ctx, tasks.KeyWaiting(v.ID)).Result(); err != nil || n > 0 {
 		return true, err
 	}
-	return v.Presence().Online || len(v.Events().List) > 0 || len(v.Dispatches().List) > 0 || v.Skip > 0, v.failed
+	return v.Presence().Online || v.unsure || len(v.Events().List) > 0 || len(v.Dispatches().List) > 0 || v.Skip > 0, v.failed
 }
 
 // Down reports whether Redis is away, so that only what is in memory is shown.
 func (v *hostView) Down() bool { return v.down }
 
-// note keeps the first error: the page says so.
+// note keeps the first error: the page says so. Keys of another type are named by Broken.
 func (v *hostView) note(err error) {
 	if v.failed == nil {
-		v.failed = err
+		v.failed = passing(err)
 	}
 }
 
 // Failed is what could not be read.
 func (v *hostView) Failed() error { return v.failed }
+
+// Broken are those keys of the host that can't be read.
+func (v *hostView) Broken() []broken { return v.s.broken(v.ctx, hostPlaces(v.ID)) }
+
+// Unsure reports whether it can't be read if the host is online.
+func (v *hostView) Unsure() bool { return !v.Presence().Online && v.unsure }
 
 // Presence is where the host is.
 func (v *hostView) Presence() tasks.Presence {
@@ -108,11 +116,13 @@ func (v *hostView) Presence() tasks.Presence {
 	}
 	view, err := tasks.NewRoll(v.s.cfg.Redis).View(v.ctx)
 	if err != nil {
+		v.unsure = true
 		v.note(err)
 		return p
 	}
 	list, err := view.Locate(v.ctx, []string{v.ID})
 	if err != nil {
+		v.unsure = true
 		v.note(err)
 		return p
 	}
@@ -167,9 +177,7 @@ func (v *hostView) Info() hostInfo {
 		return n
 	}
 	fields, err := v.s.cfg.Redis.HGetAll(v.ctx, tasks.KeyHost(v.ID, "info")).Result()
-	if err != nil && !isNone(err) {
-		v.note(err)
-	}
+	v.note(err)
 	for name, value := range fields {
 		switch name {
 		case "tags":
@@ -204,9 +212,7 @@ func (v *hostView) Info() hostInfo {
 		n.Fields = n.Fields[:hostFields]
 	}
 	n.IPv4, err = v.s.cfg.Redis.LRange(v.ctx, tasks.KeyHost(v.ID, "ipv4"), 0, hostAddrs-1).Result()
-	if err != nil && !isNone(err) {
-		v.note(err)
-	}
+	v.note(err)
 	return n
 }
 
@@ -227,7 +233,7 @@ func (v *hostView) Waiting() (numbers []tasks.Number) {
 		}
 		return nil
 	})
-	if err != nil && err != enough && !isNone(err) {
+	if err != enough {
 		v.note(err)
 	}
 	slices.Sort(numbers)
@@ -278,8 +284,9 @@ func (v *hostView) events() (n hostNews) {
 // dispatches are task sets that have the host.
 type dispatches struct {
 	List   []dispatched
-	Looked int    // task sets that were looked through
-	More   string // address of the page that looks further back; empty: that were all
+	Looked int      // task sets that were looked through
+	More   string   // address of the page that looks further back; empty: that were all
+	Broken []broken // some of those whose hosts can't be read
 }
 
 // dispatched is a task set, and what became of it on the host.
@@ -302,13 +309,14 @@ func (v *hostView) Dispatches() dispatches {
 func (v *hostView) dispatches() (d dispatches) {
 	for d.Looked < hostSetsLook && len(d.List) < hostSets {
 		heads := v.s.sets.Heads(v.Skip+d.Looked, hostSetsChunk)
-		found, err := v.inSets(heads)
+		found, odd, err := v.inSets(heads)
 		if err != nil {
 			v.note(err)
 			return d
 		}
 		d.Looked += len(heads)
 		d.List = append(d.List, found...)
+		d.Broken = append(d.Broken, v.s.broken(v.ctx, odd[:min(len(odd), brokenShown-len(d.Broken))])...)
 		if len(heads) < hostSetsChunk {
 			return d
 		}
@@ -317,8 +325,8 @@ func (v *hostView) dispatches() (d dispatches) {
 	return d
 }
 
-// inSets returns those of the sets that have the host.
-func (v *hostView) inSets(heads []head) ([]dispatched, error) {
+// inSets returns those of the sets that have the host, and where that can't be read.
+func (v *hostView) inSets(heads []head) (list []dispatched, odd []place, err error) {
 	states := make([]*redis.StringCmd, len(heads))
 	_, _ = v.s.cfg.Redis.Pipelined(v.ctx, func(p redis.Pipeliner) error {
 		for i, h := range heads {
@@ -326,16 +334,17 @@ func (v *hostView) inSets(heads []head) ([]dispatched, error) {
 		}
 		return nil
 	})
-	var list []dispatched
 	for i, h := range heads {
 		switch e := states[i].Err(); {
 		case e == nil && numberForm(h.Number):
 			list = append(list, dispatched{h, tasks.State(clip(states[i].Val(), mostShort))})
 		case e != nil && !isNone(e):
-			return nil, e
+			return nil, nil, e
+		case e != nil && !errors.Is(e, redis.Nil):
+			odd = append(odd, place{tasks.KeyHosts(h.Number), tasks.KeyHosts("AC131")})
 		}
 	}
-	return list, nil
+	return list, odd, nil
 }
 
 // numberForm reports whether a task number is one: anything can stand in Redis.

@@ -40,11 +40,12 @@ type pages struct {
 // view is what the layout wants to know of a page.
 type view struct {
 	Title   string
-	Here    string  // the entry of the menu that the page belongs to: "/", "/tasks", ...
-	Live    string  // topics that the page follows, with blanks between
-	Away    *outage // Redis does not answer
-	Failed  bool    // Redis kept it from being made: it is asked for again when Redis is back
-	Awaits  bool    // what it is about is not there: it is asked for again when a topic of Live is touched
+	Here    string   // the entry of the menu that the page belongs to: "/", "/tasks", ...
+	Live    string   // topics that the page follows, with blanks between
+	Away    *outage  // Redis does not answer
+	Broken  []broken // keys that all pages are made of, and that can't be read
+	Failed  bool     // Redis kept it from being made: it is asked for again when Redis is back
+	Awaits  bool     // what it is about is not there: it is asked for again when a topic of Live is touched
 	Version string
 	Tag     string
 	Stamp   string // when the page was asked for, by the hub
@@ -171,7 +172,7 @@ func (s *Server) region(page, region string, data any) (string, error) {
 
 // dress adds what all pages have.
 func (s *Server) dress(v view) view {
-	v.Version, v.Tag, v.Away = s.pages.version, s.pages.tag, s.contact.away()
+	v.Version, v.Tag, v.Away, v.Broken = s.pages.version, s.pages.tag, s.contact.away(), s.contact.unreadable()
 	return v
 }
 

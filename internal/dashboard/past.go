@@ -161,7 +161,7 @@ func (r *rewind) result(online []string, whole bool) (told []sample, came map[st
 const pastPage = 1000
 
 // recall reads the events up to the one with the id last, once the roll is known: they
-// are the past of this page.
+// are the past of this page. Of a roll that can't be read they only tell the news.
 func (s *Server) recall(ctx context.Context, last string) error {
 	online := s.fleet.ids()
 	r := newRewind(online, time.Now())
@@ -175,6 +175,7 @@ func (s *Server) recall(ctx context.Context, last string) error {
 		for _, e := range page {
 			id = e.ID
 			r.before(e)
+			s.rejected.add(e)                                // one that came since those of before were read
 			if first && strings.HasPrefix(e.Type, "host.") { // the roll may have been read before it
 				s.fleet.lookSoon(e.Host)
 			}
@@ -185,9 +186,11 @@ func (s *Server) recall(ctx context.Context, last string) error {
 		}
 		whole = len(page) < pastPage
 	}
-	told, came := r.result(online, whole)
-	s.fleet.past.tell(told)
-	s.fleet.arrived(came)
+	if s.fleet.known() {
+		told, came := r.result(online, whole)
+		s.fleet.past.tell(told)
+		s.fleet.arrived(came)
+	}
 	s.news.set(news)
 	s.hub.touch("roll", "news")
 	s.hub.touch(chartTopics()...)

@@ -118,7 +118,7 @@ func (o *outputs) advance(ctx context.Context, store *tasks.Store, n tasks.Numbe
 		o.after = r.ID
 		return nil
 	})
-	o.complete = err == nil || o.full
+	o.complete = passing(err) == nil || o.full // of a key of another type no more will be read
 	if errors.Is(err, errEnough) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +12,10 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-const setsRead = 500 // heads of open sets that one beat reads at most
+const (
+	setsRead = 500   // heads of open sets that one beat reads at most
+	oddKept  = 1_000 // sets of which it is known that their heads can't be read
+)
 
 // setsPace is how often the task sets are looked at, and how many are kept.
 type setsPace struct {
@@ -34,22 +38,24 @@ type sets struct {
 	pace  setsPace
 	lists failures // of reading which sets there are
 	heads failures // of reading what is known of some
+	types func(context.Context, []place) []broken
 
 	mu     sync.Mutex
 	known  map[tasks.Number]*head // nil for one that is known by its number only
 	order  []*head                // by creation, the oldest first; none that has gone
 	sorted bool
-	open   map[tasks.Number]bool // those that have not ended
-	older  int                   // those that are known by their number only, because they are too many
-	ready  bool                  // all of them were read once
-	wanted map[tasks.Number]bool // heads to read at the next beat
-	next   int                   // where the reading of open sets goes on
+	open   map[tasks.Number]bool   // those that have not ended
+	older  int                     // those that are known by their number only, because they are too many
+	ready  bool                    // all of them were read once
+	wanted map[tasks.Number]bool   // heads to read at the next beat
+	odd    map[tasks.Number]broken // sets whose heads can't be read, for their type
+	next   int                     // where the reading of open sets goes on
 }
 
 func newSets(store *tasks.Store, hub *hub, fails failures) *sets {
 	return &sets{
 		store: store, hub: hub, pace: defaultSetsPace(), lists: fails, heads: fails,
-		known: map[tasks.Number]*head{}, open: map[tasks.Number]bool{}, wanted: map[tasks.Number]bool{},
+		known: map[tasks.Number]*head{}, open: map[tasks.Number]bool{}, wanted: map[tasks.Number]bool{}, odd: map[tasks.Number]broken{},
 	}
 }
 
@@ -160,8 +166,19 @@ func (x *sets) read(ctx context.Context, numbers []tasks.Number) error {
 	if err != nil {
 		return err
 	}
+	var places []place
+	for _, l := range ledgers {
+		if l.Stage == "" && numberForm(l.Number) {
+			places = append(places, place{tasks.KeyMeta(l.Number), tasks.KeyMeta("AC131")})
+		}
+	}
+	var odd []broken
+	if len(places) > 0 {
+		odd = x.types(ctx, places)
+	}
 	x.mu.Lock()
 	changed, running := x.mergeLocked(ledgers)
+	changed = x.oddLocked(ledgers, odd) || changed
 	x.mu.Unlock()
 	if changed {
 		x.hub.touch("sets")
@@ -170,6 +187,36 @@ func (x *sets) read(ctx context.Context, numbers []tasks.Number) error {
 		x.hub.touch("running", "numbers")
 	}
 	return nil
+}
+
+// oddLocked takes which of the sets that were read have heads of another type, and reports
+// whether that is new.
+func (x *sets) oddLocked(ledgers []tasks.Ledger, odd []broken) (changed bool) {
+	is := map[string]broken{}
+	for _, b := range odd {
+		is[b.Key] = b
+	}
+	for _, l := range ledgers {
+		b, now := is[tasks.KeyMeta(l.Number)]
+		switch was, known := x.odd[l.Number]; {
+		case now && (!known && len(x.odd) < oddKept || known && was != b):
+			x.odd[l.Number], changed = b, true
+		case !now && known:
+			delete(x.odd, l.Number)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// oddShownLocked are some of the heads that can't be read.
+func (x *sets) oddShownLocked() (list []broken) {
+	for _, n := range slices.Sorted(maps.Keys(x.odd)) {
+		if len(list) < brokenShown {
+			list = append(list, x.odd[n])
+		}
+	}
+	return list
 }
 
 // mergeLocked brings heads into the index. changed reports whether anything is new,
@@ -257,7 +304,8 @@ func (x *sets) reconcile(ctx context.Context) error {
 		x.mu.Lock()
 		for _, n := range numbers {
 			h, known := x.known[n]
-			if !there[n] && (!known || h != nil && (h.Running() || h.late(now))) {
+			_, odd := x.odd[n]
+			if !there[n] && (!known || odd || h != nil && (h.Running() || h.late(now))) {
 				want = append(want, n)
 			}
 			there[n] = true
@@ -287,6 +335,10 @@ func (x *sets) reconcile(ctx context.Context) error {
 		switch {
 		case !there[n] && !x.wanted[n]:
 			delete(x.known, n)
+			if _, odd := x.odd[n]; odd {
+				delete(x.odd, n)
+				changed = true
+			}
 			if h != nil {
 				gone[h] = true
 				delete(x.open, n)
@@ -345,6 +397,7 @@ type listed struct {
 	All   int             // sets that the search alone lets through
 	Of    map[outcome]int // how many of those have an outcome
 	Older int             // sets that are too old for the index
+	Odd   []broken        // some of the heads that can't be read
 	Wait  bool            // the index is not complete yet
 }
 
@@ -356,7 +409,7 @@ func (x *sets) Newest(search string, o outcome, from, n int) listed {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.sortLocked()
-	l := listed{Of: map[outcome]int{}, Older: x.older, Wait: !x.ready}
+	l := listed{Of: map[outcome]int{}, Older: x.older, Odd: x.oddShownLocked(), Wait: !x.ready}
 	var having [1 << 6]int // sets by all their outcomes together
 	for i := len(x.order) - 1; i >= 0; i-- {
 		h := x.order[i]

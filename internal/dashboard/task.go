@@ -32,6 +32,7 @@ type taskPage struct {
 
 // ledgerPart is the head of a set: what everybody sees alike.
 type ledgerPart struct {
+	Broken   []broken // keys of the set that can't be read
 	Ledger   tasks.Ledger
 	Head     head
 	Bar      bar
@@ -141,7 +142,7 @@ func (s *Server) headOfPage(w http.ResponseWriter, r *http.Request) (tasks.Ledge
 		s.fail(w, r, http.StatusNotFound, clip(r.PathValue("key"), 100)+" is no task number: those are AC and 1 to 62 of A-Z a-z 0-9 . _ -")
 		return tasks.Ledger{}, false
 	}
-	l, err := s.store.Ledger(r.Context(), n)
+	l, err := s.ledger(r.Context(), n)
 	if errors.Is(err, tasks.ErrNotFound) {
 		s.notThere(w, r, "ledger:"+string(n), "There is no task set "+string(n)+". Its request may be on its way or rejected, or its time in Redis is over")
 		return tasks.Ledger{}, false
@@ -151,6 +152,17 @@ func (s *Server) headOfPage(w http.ResponseWriter, r *http.Request) (tasks.Ledge
 		return tasks.Ledger{}, false
 	}
 	return l, true
+}
+
+// ledger reads the head of a set. One that can't be read has no Stage: the rest of the set
+// may be there.
+func (s *Server) ledger(ctx context.Context, n tasks.Number) (tasks.Ledger, error) {
+	l, err := s.store.Ledger(ctx, n)
+	if isNone(err) {
+		commands, err := s.store.Commands(ctx, n)
+		return tasks.Ledger{Number: n, Commands: len(commands)}, passing(err)
+	}
+	return l, err
 }
 
 // taskPage answers /tasks/KEY. Its parameters: state, q, output and page for the hosts, c
@@ -165,11 +177,12 @@ func (s *Server) taskPage(w http.ResponseWriter, r *http.Request) {
 	var p taskPage
 	err := s.looks.at(l, func(k *look) (err error) {
 		if wants("outputs") {
-			if p.Commands, err = s.store.Commands(r.Context(), l.Number); err != nil {
+			p.Commands, err = s.store.Commands(r.Context(), l.Number)
+			if err = passing(err); err != nil {
 				return err
 			}
 		}
-		if err := k.outputs.advance(r.Context(), s.store, l.Number, lookMay); err != nil {
+		if err := passing(k.outputs.advance(r.Context(), s.store, l.Number, lookMay)); err != nil {
 			return err
 		}
 		if wants("ledger") {
@@ -204,7 +217,7 @@ func (s *Server) ledgerRegion(ctx context.Context, about string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	l, err := s.store.Ledger(ctx, n)
+	l, err := s.ledger(ctx, n)
 	if errors.Is(err, tasks.ErrNotFound) {
 		return s.region("task", "ledger", taskPage{ledgerPart: ledgerPart{Ledger: tasks.Ledger{Number: n}}})
 	}
@@ -229,8 +242,11 @@ func (s *Server) ledgerPart(ctx context.Context, k *look, l tasks.Ledger) (ledge
 			Text: string(state), Count: l.Counts[state], URL: address(taskPath(l.Number), "state", string(state)) + "#members",
 		})
 	}
+	p.Broken = s.broken(ctx, setPlaces(l.Number))
 	var err error
-	p.Timeline, err = s.timeline(ctx, k, l)
+	if l.Stage != "" {
+		p.Timeline, err = s.timeline(ctx, k, l)
+	}
 	return p, err
 }
 
@@ -241,7 +257,7 @@ func resultsPath(n tasks.Number, host string) string { return taskPath(n) + "/ho
 
 // membersPart is the page of the hosts that is asked for.
 func (s *Server) membersPart(r *http.Request, k *look, l tasks.Ledger) (membersPart, error) {
-	if err := k.readMembers(r.Context(), s.store, l); err != nil {
+	if err := passing(k.readMembers(r.Context(), s.store, l)); err != nil {
 		return membersPart{}, err
 	}
 	q := r.URL.Query()

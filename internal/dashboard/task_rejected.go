@@ -2,25 +2,19 @@ package dashboard
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/musterhq/muster/internal/pause"
 	"github.com/musterhq/muster/tasks"
 )
 
-const (
-	rejectedKept   = 20
-	rejectedSearch = 10_000 // events that are looked through at the start
-)
+const rejectedSearch = 10_000 // events that are looked through at the start
 
 // rejected is the newest requests that were rejected.
 type rejected struct {
+	news
 	hub   *hub
 	fails failures // of reading what was before
-
-	mu   sync.Mutex
-	list []tasks.Event // the newest first
 }
 
 // load looks for those of before the start, among the newest events. Hosts that come and
@@ -37,7 +31,7 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 			break
 		}
 		for _, e := range page {
-			x.add(e, false)
+			x.add(e)
 		}
 		read, id = read+len(page), page[len(page)-1].ID
 	}
@@ -45,39 +39,9 @@ func (x *rejected) load(ctx context.Context, before func(ctx context.Context, id
 	return nil
 }
 
-// happened notes an event of now.
-func (x *rejected) happened(e tasks.Event) { x.add(e, true) }
-
-func (x *rejected) add(e tasks.Event, newest bool) {
-	if e.Type != "request.rejected" {
-		return
+// add notes an event: what was before the start is read by two.
+func (x *rejected) add(e tasks.Event) {
+	if e.Type == "request.rejected" && x.news.add(e) {
+		x.hub.touch("rejected")
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, there := range x.list {
-		if there.ID == e.ID {
-			return
-		}
-	}
-	switch {
-	case newest:
-		x.list = append([]tasks.Event{e}, x.list...)
-		x.list = x.list[:min(len(x.list), rejectedKept)]
-	case len(x.list) < rejectedKept:
-		x.list = append(x.list, e)
-	}
-	x.hub.touch("rejected")
-}
-
-// forget lets go all of them.
-func (x *rejected) forget() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.list = nil
-}
-
-func (x *rejected) newest() []tasks.Event {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return append([]tasks.Event(nil), x.list...)
 }

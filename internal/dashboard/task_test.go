@@ -285,7 +285,7 @@ func TestHostileTextOfSets(t *testing.T) {
 func inert(t *testing.T, what string, page *html.Node) {
 	t.Helper()
 	elements := strings.Fields("html head meta title link script body a header nav span main section article h1 h2 h3 p form label input button " +
-		"div table thead tbody tr th td time ul ol li pre svg rect polyline figure figcaption path b dl dt dd code footer details summary")
+		"div table caption thead tbody tr th td time ul ol li pre bdi option select nav svg rect polyline figure figcaption path b dl dt dd code footer details summary")
 	for n := range page.Descendants() {
 		switch n.Type {
 		case html.TextNode, html.CommentNode:
@@ -303,6 +303,9 @@ func inert(t *testing.T, what string, page *html.Node) {
 				t.Errorf("%s: a script of its own", what)
 			}
 			for _, a := range n.Attr {
+				if n.Data != "input" && strings.ContainsFunc(a.Val, func(r rune) bool { return r != '\ufffd' && !unicode.IsPrint(r) }) {
+					t.Errorf("%s: %s has %s=%q", what, n.Data, a.Key, a.Val)
+				}
 				link := (a.Key == "href" || a.Key == "src" || a.Key == "action") && !strings.HasPrefix(a.Val, "/") && !strings.HasPrefix(a.Val, "#")
 				if strings.HasPrefix(a.Key, "on") || a.Key == "style" || link {
 					t.Errorf("%s: %s has %s=%q", what, n.Data, a.Key, a.Val)

@@ -47,11 +47,11 @@ type step struct {
 }
 
 func (s *Server) timeline(ctx context.Context, k *look, l tasks.Ledger) (timeline, error) {
-	if err := k.times.find(ctx, s, l); err != nil {
+	if err := passing(k.times.find(ctx, s, l)); err != nil {
 		return timeline{}, err
 	}
 	resent, all, err := s.store.Resent(ctx, l.Number, resentRead)
-	if err != nil {
+	if err = passing(err); err != nil {
 		return timeline{}, err
 	}
 	t := timeline{Width: curveWidth, Tall: curveHeight}

@@ -86,7 +86,7 @@
   function swap(region, html) {
     const next = document.createElement("template");
     next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but these files
-    if (region === "redis" && html.trim() === "" && main.dataset.failed !== undefined) location.reload(); // Redis is back
+    if (region === "redis" && !next.content.querySelector("#redis-away") && main.dataset.failed !== undefined) location.reload(); // Redis is back
     if (region !== "redis" && awaits()) { ask("", 0); return; }
     fill(region, next.content);
     follow(region, 0);
