@@ -47,7 +47,14 @@ func (g *gate) holds(host string) bool {
 	return slices.ContainsFunc(g.held, func(text string) bool { return strings.Contains(text, host) })
 }
 
-func (g *gate) pass(cmds ...redis.Cmder) {
+// passed marks what has come through: the greeting of a new connection, which is a part
+// of it, is not held once more.
+type passed struct{}
+
+func (g *gate) pass(ctx context.Context, cmds ...redis.Cmder) context.Context {
+	if ctx.Value(passed{}) != nil {
+		return ctx
+	}
 	g.mu.Lock()
 	shut := g.shut
 	if shut != nil {
@@ -57,14 +64,24 @@ func (g *gate) pass(cmds ...redis.Cmder) {
 	if shut != nil {
 		<-shut
 	}
+	return context.WithValue(ctx, passed{}, true)
+}
+
+// asleep shuts the gate of a listener until its lease has ended: not before its renewal
+// waits there, since one that is through already would begin the lease again.
+func (g *gate) asleep(r *running) {
+	r.t.Helper()
+	g.close()
+	redistest.Eventually(r.t, r.ID()+" is about to renew its lease", func() bool { return g.holds(tasks.KeyListeners + " " + r.ID()) })
+	r.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: r.ID()})
 }
 
 func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { g.pass(cmd); return next(ctx, cmd) }
+	return func(ctx context.Context, cmd redis.Cmder) error { return next(g.pass(ctx, cmd), cmd) }
 }
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { g.pass(cmds...); return next(ctx, cmds) }
+	return func(ctx context.Context, cmds []redis.Cmder) error { return next(g.pass(ctx, cmds...), cmds) }
 }
 
 // client is one more client of a Redis.
@@ -136,8 +153,7 @@ func TestMoved(t *testing.T) {
 		// The listener slept, and others have swept it.
 		"the listener slept": func(a, b *running, g *gate) *host {
 			old := agent(a)
-			g.close()
-			a.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "a"})
+			g.asleep(a)
 			h := agent(b)
 			s := tasks.NewSweeper(b.roll, nil, time.Nanosecond)
 			redistest.Eventually(t, "a is swept", func() bool {
@@ -198,8 +214,7 @@ func TestOldClientMoved(t *testing.T) {
 	b := start(t, rs, Config{ID: "b"}, slow)
 	old := a.old(ip)
 	a.on(ip)
-	g.close()
-	rs.Client.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: "a"})
+	g.asleep(a)
 	b.old(ip)
 	b.on(ip)
 	g.open()
