@@ -215,7 +215,7 @@ func (c *Config) complete() error {
 
 // Run works until ctx ends; then it ends the commands that run, reports them as
 // interrupted, releases all that New took and returns nil. That takes at most
-// KillAfter and a second. An error means that the journal could not be closed in
+// KillAfter and three seconds. An error means that the journal could not be closed in
 // order. Run is called once.
 func (a *Agent) Run(ctx context.Context) error {
 	a.resume(ctx)

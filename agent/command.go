@@ -14,7 +14,8 @@ import (
 // How long the agent waits for what should be over at once.
 const (
 	pipeGrace = time.Second            // for the pipes of a command that ended by itself
-	killGrace = 250 * time.Millisecond // for the end of a killed command, then for its pipes
+	reapGrace = 2 * time.Second        // for the end of a killed command: a busy system is late to tell
+	killGrace = 250 * time.Millisecond // for its pipes, after that
 	gonePoll  = 20 * time.Millisecond  // between two looks whether a group is gone
 )
 
@@ -128,7 +129,7 @@ func endGroup(p *process, exited <-chan exit, killAfter time.Duration) *exit {
 			select {
 			case e := <-exited:
 				return &e
-			case <-time.After(killGrace):
+			case <-time.After(reapGrace):
 				return nil
 			}
 		}
