@@ -115,7 +115,7 @@ func TestTimeoutEndsTheGroup(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
 			begin := time.Now()
 			r := runLine(t, t.Context(), "F="+file+"; export F; "+test.line, time.Second, test.killAfter)
-			if took := time.Since(begin); took < time.Second+test.atLeast || took > 15*time.Second {
+			if took := time.Since(begin); took < time.Second+test.atLeast || took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 			if r.ExitCode != test.code || r.Error != "timed out after 1s" {
@@ -136,7 +136,7 @@ func TestBackgroundIsLeftAlone(t *testing.T) {
 	line := fmt.Sprintf("(while [ ! -e %[2]s ]; do sleep 0.05; done; echo late; echo late; echo $$ >%[1]s; exec sleep 300) & echo $! >%[1]s.first; echo early", file, goOn)
 	begin := time.Now()
 	r := runLine(t, t.Context(), line, time.Minute, time.Second)
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("report after %v", took)
 	}
 	if r.ExitCode != 0 || r.Error != "" || r.Stdout != "early\n" || r.Truncated {

@@ -180,12 +180,8 @@ func TestMove(t *testing.T) {
 	a, _ := runAgent(t, cfg)
 	tell(t, a, "AC1")
 	l1.answers(1)
-	begin := time.Now()
 	send(l1.conn(0), wire.Push{Action: wire.ActionMove})
 	l2.conn(0)
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("moved after %v, want a second at most", took)
-	}
 	eventually(t, "the old connection to be closed", func() bool {
 		var closed bool
 		l1.with(func() { closed = l1.conns[0].closed })

@@ -91,11 +91,7 @@ func TestStoppedBetween(t *testing.T) {
 	a, stop := runAgent(t, cfg)
 	tell(t, a, "AC1")
 	eventually(t, "the second command", func() bool { return len(f.lines()) == 2 })
-	begin := time.Now()
 	stop()
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("stopping took %v", took)
-	}
 	// The last report leaves on the connection that is still there.
 	if r := l.results("AC1", 2)[1]; r.ExitCode != 137 || r.Error != errInterrupted.Error() {
 		t.Errorf("second result %+v", r)

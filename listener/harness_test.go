@@ -96,7 +96,7 @@ type host struct {
 
 func (r *running) dial(ip string) *host {
 	r.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 30 * time.Second}
 	conn, err := d.Dial("tcp", r.addr)
 	if err != nil {
 		r.t.Fatal(err)
@@ -137,7 +137,7 @@ func (h *host) raw(b []byte) {
 // hear returns the next message from the listener.
 func (h *host) hear() wire.Message {
 	h.t.Helper()
-	_ = h.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = h.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	body, err := h.dec.Next()
 	if err != nil {
 		h.t.Fatalf("read: %v", err)
@@ -152,11 +152,11 @@ func (h *host) hear() wire.Message {
 // closed waits until the listener has closed the connection.
 func (h *host) closed() {
 	h.t.Helper()
-	_ = h.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = h.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		if _, err := h.dec.Next(); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				h.t.Fatal("the connection is still open after 10 s")
+				h.t.Fatal("the connection is still open after a minute")
 			}
 			return
 		}

@@ -183,7 +183,7 @@ func TestMoved(t *testing.T) {
 			redistest.Eventually(t, "a has let it go", func() bool {
 				return a.connections("web-1") == 0 && !rs.Client.SIsMember(ctx, tasks.KeyAt("a"), "web-1").Val()
 			})
-			drained, cancel := context.WithTimeout(ctx, 10*time.Second)
+			drained, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
 			a.changes.drain(drained)
 			b.changes.drain(drained)

@@ -117,8 +117,8 @@ func TestEventsWait(t *testing.T) {
 		if a.err != nil || a.events[0].Host != "web-1" {
 			t.Fatalf("waited for %+v, %v", a.events, a.err)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("no event within 10 s")
+	case <-time.After(time.Minute):
+		t.Fatal("no event within a minute")
 	}
 }
 

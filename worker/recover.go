@@ -72,7 +72,10 @@ func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
 	if err := d.awaitListeners(ctx); err != nil {
 		return nil, err
 	}
-	return d.roll.View(ctx)
+	if view, err = d.roll.View(ctx); err == nil && view.Listeners() > 0 {
+		d.sawListeners.Store(true)
+	}
+	return view, err
 }
 
 // awaitListeners waits, after Redis was away or emptied, until the listeners have

@@ -18,7 +18,7 @@ import (
 
 // dialog STATUS FILE program args: the program has a terminal, on which what FILE says
 // goes on, and ends with that status. Its lines are "type TEXT", with Go's escapes, and
-// "see REGEXP": it appears behind what was seen before, within 20 seconds.
+// "see REGEXP": it appears behind what was seen before, within a minute.
 func dialog(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := command(ts, args[2:])
 	if !slices.ContainsFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "TERM=") }) {
@@ -61,7 +61,7 @@ func dialog(ts *testscript.TestScript, _ bool, args []string) {
 		if got := exitStatus(ts, err); strconv.Itoa(got) != args[0] {
 			ts.Fatalf("exit status %d, want %s", got, args[0])
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(45 * time.Second):
 		ts.Fatalf("it does not end")
 	}
 	reading.Wait()

@@ -54,7 +54,7 @@ func TestDispatchCancelledEarly(t *testing.T) {
 	})
 	var out bytes.Buffer
 	d := newDelivery(srv.Client, nil, &printer{w: bufio.NewWriter(&out)})
-	d.patience = 20 * time.Second
+	d.patience = time.Minute
 	err := d.run(ctx, request)
 	if s, _ := read(err); s != statusCancelled || out.String() != "AC1  cancelled before it had a host\n" {
 		t.Errorf("%v, %q", err, out.String())

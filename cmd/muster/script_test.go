@@ -156,7 +156,7 @@ func exitStatus(ts *testscript.TestScript, err error) int {
 }
 
 // eventually [REGEXP --] program args: the program ends with 0 (and prints what
-// matches), within 20 seconds.
+// matches), within a minute.
 func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile("")
 	if len(args) > 1 && args[1] == "--" {
@@ -171,7 +171,7 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func poll(ts *testscript.TestScript, what string, done func() bool) {
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s", what)
 		}
@@ -257,10 +257,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 		p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.ended:
-		case <-time.After(15 * time.Second):
+		case <-time.After(45 * time.Second):
 			p.cmd.Process.Kill()
 			<-p.ended
-			ts.Logf("%s did not end within 15 s of SIGTERM", args[0])
+			ts.Logf("%s did not end within 45 s of SIGTERM", args[0])
 		}
 		if b, _ := os.ReadFile(p.stderr); len(b) > 0 {
 			ts.Logf("[%s]\n%s", args[0], b)
@@ -278,13 +278,13 @@ func hangUp(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
 }
 
-// ended NAME STATUS: it ends with that status within 15 seconds. What it has printed
+// ended NAME STATUS: it ends with that status within 45 seconds. What it has printed
 // is then standard output and standard error.
 func ended(ts *testscript.TestScript, _ bool, args []string) {
 	p := processes(ts)[args[0]]
 	select {
 	case <-p.ended:
-	case <-time.After(15 * time.Second):
+	case <-time.After(45 * time.Second):
 		ts.Fatalf("%s does not end", args[0])
 	}
 	show(ts, p)
@@ -381,7 +381,7 @@ func redisAgain(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { close(end); <-ended })
 }
 
-// eventually-redis REGEXP COMMAND args: the answer matches, within 20 seconds.
+// eventually-redis REGEXP COMMAND args: the answer matches, within a minute.
 func eventuallyRedis(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[0])
 	poll(ts, "never so: "+strings.Join(args, " "), func() bool {

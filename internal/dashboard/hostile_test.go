@@ -79,7 +79,7 @@ func TestOddIDsInMessages(t *testing.T) {
 	s.raw("l1\ndata: x", odd()...)
 	s.must(tasks.RecordAll(t.Context(), s.rdb, []tasks.Event{{Type: "host.offline", Host: "the-last"}, {Type: "request.rejected", Request: "the-last"}}))
 	last := map[string]bool{}
-	for deadline := time.Now().Add(30 * time.Second); len(last) < 2 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(60 * time.Second); len(last) < 2 && time.Now().Before(deadline); {
 		m := live.next()
 		if m.event != "swap" && m.event != "stale" || m.data.Region != "news" && m.data.Region != "rejected" && m.data.Region != "roll" {
 			t.Fatalf("message %+v", m)

@@ -270,6 +270,7 @@ func (p *page) href(of string) string {
 type stream struct {
 	t        *testing.T
 	messages chan sent
+	err      error // why it has ended, once messages is closed; nil if the server ended it in order
 }
 
 type sent struct {
@@ -291,14 +292,16 @@ func (s *site) follow(topics ...string) *stream {
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		s.t.Fatalf("live: %s %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
-	st := &stream{s.t, make(chan sent, 1000)}
+	st := &stream{t: s.t, messages: make(chan sent, 1000)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		defer close(st.messages)
 		defer resp.Body.Close()
 		var m sent
-		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		lines := bufio.NewScanner(resp.Body)
+		defer func() { st.err = lines.Err() }()
+		for lines.Scan() {
 			name, value, _ := strings.Cut(lines.Text(), ": ")
 			switch name {
 			case "event":
@@ -327,8 +330,8 @@ func (st *stream) next() sent {
 			return sent{event: "end"}
 		}
 		return m
-	case <-time.After(30 * time.Second):
-		st.t.Fatal("no message within 30 s")
+	case <-time.After(60 * time.Second):
+		st.t.Fatal("no message within a minute")
 		return sent{}
 	}
 }
@@ -336,7 +339,7 @@ func (st *stream) next() sent {
 // until waits for a message.
 func (st *stream) until(what string, right func(sent) bool) sent {
 	st.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
 		m := st.next()
 		if right(m) {
 			return m

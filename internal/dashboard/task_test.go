@@ -443,7 +443,7 @@ func TestTaskPagesAreLive(t *testing.T) {
 	messages := b.live(at, "ledger:AC1", "members:AC1", "outputs:AC1", "running", "sets", "rejected")
 	wait := func(what string, is func(m map[string]string) bool) {
 		t.Helper()
-		limit := time.After(30 * time.Second)
+		limit := time.After(60 * time.Second)
 		for {
 			select {
 			case m := <-messages:
@@ -451,7 +451,7 @@ func TestTaskPagesAreLive(t *testing.T) {
 					return
 				}
 			case <-limit:
-				t.Fatalf("not within 30 s: %s", what)
+				t.Fatalf("not within a minute: %s", what)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ func TestListenerKilled(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{Listeners: 2, Workers: 1, Agents: 6})
 	f.dispatch("ACbefore", "")
-	f.allDone(20 * time.Second)
+	f.allDone(60 * time.Second)
 	before, err := Recount(t.Context(), f.DB, "ACbefore")
 	f.must(err)
 
@@ -23,7 +23,7 @@ func TestListenerKilled(t *testing.T) {
 			t.Fatal("request not taken")
 		}
 	}
-	f.eventually(10*time.Second, "commands that run", func() bool {
+	f.eventually(60*time.Second, "commands that run", func() bool {
 		n, err := f.DB.HGet(t.Context(), "{ACrun4}:meta", "working").Int()
 		return err == nil && n == len(f.Agents)
 	})

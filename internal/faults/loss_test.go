@@ -32,7 +32,7 @@ func TestLossOfDatagrams(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.eventually(60*time.Second, "the set is closed", func() bool { return f.recount("ACloss").State == "closed" })
-	f.eventually(10*time.Second, "all is confirmed", func() bool { return f.swarm.Unconfirmed() == 0 })
+	f.eventually(60*time.Second, "all is confirmed", func() bool { return f.swarm.Unconfirmed() == 0 })
 	a := f.recount("ACloss")
 	for _, w := range a.Wrong {
 		t.Error(w)

@@ -22,7 +22,7 @@ var measured = []string{"--metrics-bind", "127.0.0.1:0"}
 // metricsAddr is where a process says that its metrics are.
 func (f *fixture) metricsAddr(p *Process) (addr string) {
 	f.Helper()
-	f.eventually(20*time.Second, p.Name+" serves its metrics", func() bool {
+	f.eventually(60*time.Second, p.Name+" serves its metrics", func() bool {
 		log, err := os.Open(p.Log)
 		if err != nil {
 			return false
@@ -93,7 +93,7 @@ func TestMetricsAddUp(t *testing.T) {
 	}
 	every := append(append([]string{}, listeners...), workers...)
 	for _, addr := range every {
-		f.eventually(20*time.Second, addr+" is ready", func() bool { code, _ := f.ask(addr, "/readyz"); return code == http.StatusOK })
+		f.eventually(60*time.Second, addr+" is ready", func() bool { code, _ := f.ask(addr, "/readyz"); return code == http.StatusOK })
 		if code, said := f.ask(addr, "/healthz"); code != http.StatusOK || said != "ok\n" {
 			t.Errorf("/healthz: %d %q", code, said)
 		}
@@ -127,7 +127,7 @@ func TestMetricsAddUp(t *testing.T) {
 		})
 		if now := f.samples(workers[0]); now["muster_fleet_open_sets"] < 1 || now[`muster_fleet_hosts{state="working"}`] < 3 || now["muster_fleet_hosts_online"] != 3 || now["muster_fleet_listeners"] != 2 {
 			// It may be two seconds old.
-			f.eventually(20*time.Second, "the fleet is seen at work", func() bool {
+			f.eventually(60*time.Second, "the fleet is seen at work", func() bool {
 				now := f.samples(workers[0])
 				return now["muster_fleet_open_sets"] >= 1 && now[`muster_fleet_hosts{state="working"}`] >= 3 && now["muster_fleet_hosts_online"] == 3 && now["muster_fleet_listeners"] == 2
 			})
@@ -208,11 +208,11 @@ func TestMetricsAddUp(t *testing.T) {
 		t.Error("a listener answers a browser")
 	}
 	f.must(f.DB.XAdd(t.Context(), &redis.XAddArgs{Stream: "muster:requests", Values: []any{"commands", "{}"}}).Err())
-	f.eventually(30*time.Second, "abnormal data and a rejected request", func() bool {
+	f.eventually(60*time.Second, "abnormal data and a rejected request", func() bool {
 		now := f.samples(every...)
 		return now[`muster_listener_abnormal_data_total{kind="too_big"}`] >= 1 && now[`muster_worker_requests_total{result="rejected"}`] == 1
 	})
-	f.eventually(30*time.Second, "an archived job", func() bool { return f.samples(workers[1])[`muster_queue_jobs{state="archived"}`] == 1 })
+	f.eventually(60*time.Second, "an archived job", func() bool { return f.samples(workers[1])[`muster_queue_jobs{state="archived"}`] == 1 })
 }
 
 func binaryPath(t *testing.T) string {
@@ -254,7 +254,7 @@ func TestHealthOverAnOutage(t *testing.T) {
 		}
 		f.Redis.Kill()
 		for _, addr := range addrs {
-			f.eventually(20*time.Second, addr+" is not ready", func() bool {
+			f.eventually(60*time.Second, addr+" is not ready", func() bool {
 				code, said := f.ask(addr, "/readyz")
 				return code == 503 && strings.HasPrefix(said, "redis does not answer")
 			})
@@ -265,8 +265,8 @@ func TestHealthOverAnOutage(t *testing.T) {
 				t.Errorf("muster health: %d %q", status, said)
 			}
 		}
-		f.eventually(20*time.Second, "the fleet can't be read", func() bool { return f.samples(addrs[1])["muster_fleet_readable"] == 0 })
-		f.eventually(20*time.Second, "errors of Redis are counted", func() bool {
+		f.eventually(60*time.Second, "the fleet can't be read", func() bool { return f.samples(addrs[1])["muster_fleet_readable"] == 0 })
+		f.eventually(60*time.Second, "errors of Redis are counted", func() bool {
 			return f.samples(addrs[0])[`muster_redis_errors_total{why="no_answer"}`] > 0 && f.samples(addrs[1])[`muster_redis_errors_total{why="no_answer"}`] > 0
 		})
 		f.must(f.Redis.Start())

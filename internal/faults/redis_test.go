@@ -38,7 +38,7 @@ func TestRedisEmptied(t *testing.T) {
 	for i := range 20 { // so many that both workers have had some, and know the queue for known
 		f.dispatch(fmt.Sprintf("ACgone%d", i), "")
 	}
-	f.allDone(20 * time.Second)
+	f.allDone(60 * time.Second)
 	f.must(f.DB.FlushAll(t.Context()).Err())
 	f.asked = map[string]bool{}
 	began := time.Now()
@@ -51,7 +51,7 @@ func TestRedisEmptied(t *testing.T) {
 			t.Fatal("request not taken")
 		}
 	}
-	f.eventually(30*time.Second, "all agents done", func() bool {
+	f.eventually(60*time.Second, "all agents done", func() bool {
 		for key := range f.asked {
 			if !f.doneWith(key) {
 				return false

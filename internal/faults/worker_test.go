@@ -28,7 +28,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	defer ended()
 	defer stop()
 	<-ready
-	f.eventually(10*time.Second, "old clients online", func() bool {
+	f.eventually(60*time.Second, "old clients online", func() bool {
 		n, err := f.DB.HLen(t.Context(), "{muster}:online").Result()
 		return err == nil && n == 7
 	})
