@@ -135,7 +135,7 @@ func TestWaitingJobRunsAgain(t *testing.T) {
 	}
 }
 
-// A thousand sets for one host: all are delivered by running workers.
+// Two hundred sets for one host: all are delivered by running workers.
 func TestManyWaitForOneHost(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
