@@ -17,7 +17,7 @@ import (
 func routes() map[string]int {
 	return map[string]int{
 		"/": 200, "/?q=%3Cscript%3E": 200, "/hosts/node-1": 200, "/hosts/%3Cscript%3E": 404, "/hosts/": 404, "/hosts/a/b": 404,
-		"/nothing": 404, "/static/style.css": 200, "/static/fleet.css": 200, "/static/live.js": 200, "/static/icon.svg": 200,
+		"/nothing": 404, "/static/style.css": 200, "/static/fleet.css": 200, "/static/live.js": 200, "/static/places.js": 200, "/static/icon.svg": 200,
 		"/static/": 404, "/static/nothing.css": 404, "/live": 400, "/live?of=": 400, "/static/..%2fdashboard.go": 404,
 	}
 }

@@ -7,10 +7,14 @@
   const calm = 1000; // ms between two questions for the same region
   const patience = 20000; // ms for an answer
   const deaf = 40000; // ms without a word from the server: a still comes every 15 s
+  const glance = 10000; // ms between two looks of a window that has no live connection
   const asked = new Map(); // region -> {at, timer, again, running}
   let source = null;
   let heard = 0;
   let opening = null;
+  let waiting = null; // for a place: aborted when the window does not want it any more
+  let leave = () => {}; // gives the place back
+  let glances = null;
   let fresh = true; // as the server has sent it: not connected yet
   let page = address(); // what is shown
 
@@ -137,14 +141,37 @@
     for (const at of next.querySelectorAll("[data-region]")) fill(at.dataset.region, at);
   }
 
-  function say(text) {
+  // say tells how the page is kept true: "live", "crowded" or "broken".
+  function say(state, text) {
+    link.dataset.state = state;
     link.textContent = text;
     link.hidden = text === "";
   }
 
+  // open follows the page's topics once this window has a place among the live ones.
   function open() {
     clearTimeout(opening);
-    if (source || !main || !main.dataset.live || document.hidden) return;
+    if (source || waiting || !main || !main.dataset.live || document.hidden) return;
+    const mine = waiting = new AbortController();
+    livePlaces.take(mine.signal, crowded).then((release) => {
+      if (mine.signal.aborted) { release(); return; }
+      waiting = null;
+      leave = release;
+      clearInterval(glances);
+      listen();
+    }, () => {}); // it is not wanted any more
+  }
+
+  // crowded is called while too many windows of this browser are live: this one looks now
+  // and then.
+  function crowded() {
+    say("crowded", "Many windows are open: this one looks every 10 seconds");
+    fresh = false;
+    ask("", 0);
+    glances = setInterval(() => ask("", 0), glance);
+  }
+
+  function listen() {
     const of = main.dataset.live.split(" ").map((t) => "of=" + encodeURIComponent(t)).join("&");
     heard = Date.now();
     // A page that was just loaded asks for what has changed since, one that comes back and
@@ -158,7 +185,7 @@
       then(JSON.parse(e.data));
     });
     on("hello", (m) => {
-      say("");
+      say("live", "");
       if (m.tag !== document.documentElement.dataset.tag) location.reload(); // a newer muster
       else if (!m.known || !first) ask("", m.within);
       else for (const region of m.changed || []) stale(region, m.within);
@@ -168,15 +195,19 @@
     on("stale", (m) => stale(m.region, m.within));
     on("swap", (m) => swap(m.region, m.html));
     source.addEventListener("error", () => {
-      say("No connection to the dashboard; trying again");
+      say("broken", "No connection to the dashboard; trying again");
       if (source && source.readyState === EventSource.CLOSED) again(); // it was answered, but not let in
     });
   }
 
   function close() {
     clearTimeout(opening);
+    clearInterval(glances);
+    if (waiting) waiting.abort();
     if (source) source.close();
-    source = null;
+    source = waiting = null;
+    leave();
+    leave = () => {};
   }
 
   function again() {
