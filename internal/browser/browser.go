@@ -38,7 +38,7 @@ func Path() (string, error) {
 }
 
 // patience is how long one step may take on a loaded machine.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // Browser is a running Chromium.
 type Browser struct {
