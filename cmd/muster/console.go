@@ -325,7 +325,7 @@ func (s *session) results(ctx context.Context, words []string) error {
 			return misuse("%s", invalid.Reason)
 		}
 	}
-	return s.out.results(ctx, s.rdb, n, "")
+	return s.app.showResults(ctx, s.rdb, n, "", s.out)
 }
 
 // list shows the instructions.

@@ -71,6 +71,9 @@ func (a *app) events(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if until == "0" && last > 0 && !p.json {
+		fmt.Fprintln(a.stderr, "no event yet")
+	}
 	for after != until { // what was there at the start
 		page, err := tasks.Events(c.Context, rdb, after, eventsPage, 0)
 		if err != nil {
