@@ -48,7 +48,7 @@ func (a *app) console(c *cli.Context) error {
 		return err
 	}
 	defer logged()
-	rdb, _, err := open(c.Context, redisURL(c))
+	rdb, _, err := open(c.Context, a.redisAt(c))
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (a *app) service(c *cli.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	connect, err := openFit(c.Context, redisURL(c), log)
+	connect, err := openFit(c.Context, a.redisAt(c), log)
 	if err != nil {
 		logged()
 		return nil, err
