@@ -107,6 +107,7 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	}
 	wcfg := cfg.worker
 	wcfg.Redis, wcfg.Reader, wcfg.Log, wcfg.Observer = s.rdb, client(), cfg.log, s.metrics.workerObserver()
+	wcfg.Place = place(s.url)
 	s.start("worker", func(ctx context.Context) error {
 		w, err := worker.New(wcfg)
 		if err != nil {
