@@ -363,6 +363,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestCompared holds the table that compares others to its sources: each other one that has
+// a column has a list of links.
+func TestCompared(t *testing.T) {
+	t.Parallel()
+	_, prose := blocks(t, "../README.md")
+	head := regexp.MustCompile(`(?m)^\| \| muster \|(.*)\|$`).FindStringSubmatch(prose)
+	if head == nil {
+		t.Fatal("README.md compares nothing")
+	}
+	for column := range strings.SplitSeq(head[1], "|") {
+		name, _, _ := strings.Cut(strings.TrimSpace(column), " ")
+		sources := regexp.MustCompile(`(?m)^- ` + name + `: .*(?:\n  .*)*$`).FindString(prose)
+		if n := len(linkForm.FindAllString(sources, -1)); n < 2 {
+			t.Errorf("README.md has %d sources for what it says of %s", n, name)
+		}
+	}
+}
+
 // TestFiles looks for the files that DEVELOPERS.md names: a path with a folder in it,
 // as code.
 func TestFiles(t *testing.T) {

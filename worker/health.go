@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/musterhq/muster/internal/outage"
@@ -15,6 +16,16 @@ type condition struct {
 	intake   *intake
 	trouble  *outage.Watch
 	queue    atomic.Bool // jobs are taken
+
+	first sync.Once
+	begun func() // called once, when requests and jobs are taken
+}
+
+// look is called when one of the two begins to be taken.
+func (c *condition) look() {
+	if c.intake.taking.Load() && c.queue.Load() {
+		c.first.Do(c.begun)
+	}
 }
 
 var errNotRunning = errors.New("worker: does not run") // never changes

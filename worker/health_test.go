@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/internal/supervise"
 	"github.com/musterhq/muster/tasks"
@@ -18,7 +20,7 @@ import (
 func TestReady(t *testing.T) {
 	t.Parallel()
 	f := fixtureOn(t, redistest.OpenReal(t))
-	w, err := New(Config{Redis: f.rdb, Log: f.log})
+	w, err := New(Config{Redis: f.rdb, Log: f.log, Place: "redis://here/0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +39,10 @@ func TestReady(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	redistest.Eventually(t, "ready", func() bool { return w.Ready(ctx) == nil && w.Healthy() == nil })
+	redistest.Eventually(t, "the log says so", func() bool { return len(f.saidReady()) == 1 })
+	if e := f.saidReady()[0]; e.Level != logrus.InfoLevel || e.Data["concurrency"] != 10 || e.Data["redis"] != "redis://here/0" {
+		t.Errorf("the log has %v at the level %v", e.Data, e.Level)
+	}
 
 	f.redis.Stop()
 	redistest.Eventually(t, "Redis is missed", func() bool {
@@ -48,6 +54,9 @@ func TestReady(t *testing.T) {
 	}
 	f.redis.Start()
 	redistest.Eventually(t, "ready again", func() bool { return w.Ready(ctx) == nil })
+	if n := len(f.saidReady()); n != 1 {
+		t.Errorf("the log says %d times that it is ready", n) // the end of an outage has its own line
+	}
 
 	down.Store(true)
 	redistest.Eventually(t, "a service is down", func() bool {
@@ -61,6 +70,16 @@ func TestReady(t *testing.T) {
 	if w.Ready(t.Context()) == nil || w.Healthy() == nil {
 		t.Error("one that has ended is ready")
 	}
+}
+
+// saidReady is what the log has of a worker's beginning.
+func (f *fixture) saidReady() (lines []*logrus.Entry) {
+	for _, e := range f.logs.AllEntries() {
+		if e.Message == "worker is ready" {
+			lines = append(lines, e)
+		}
+	}
+	return lines
 }
 
 // partly sends to all but one target of each call.

@@ -76,6 +76,7 @@ type intake struct {
 	tidyAfter  time.Time
 
 	taking atomic.Bool // the last round went well
+	took   func()      // called after each that did
 }
 
 func newIntake(cfg Config, away *outage.Part) *intake {
@@ -87,6 +88,7 @@ func newIntake(cfg Config, away *outage.Part) *intake {
 		consumer: fmt.Sprintf("%s-%d-%s", host, os.Getpid(), hex.EncodeToString(random[:])),
 		outage:   away, retain: min(cfg.Keep, retentionMost),
 		done: func(string) error { return nil },
+		took: func() {},
 	}
 }
 
@@ -111,6 +113,7 @@ func (in *intake) run(ctx context.Context, round func() error) error {
 			continue
 		}
 		in.outage.Works()
+		in.took()
 	}
 	in.leave(context.WithoutCancel(ctx))
 	return nil

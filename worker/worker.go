@@ -98,6 +98,7 @@ type Config struct {
 	// info and ipv4.
 	OfflineDelete []string
 
+	Place    string             // what the log calls Redis, without a password; empty: nothing
 	Observer Observer           // nil: nobody
 	Log      logrus.FieldLogger // nil discards
 }
@@ -196,7 +197,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	arrived := w.agenda(tasks.KeyArrived, "host", d.arrive, all)
 
 	services := supervise.New(w.cfg.Log, w.again)
-	now := &condition{services: services, intake: in, trouble: all}
+	now := &condition{services: services, intake: in, trouble: all, begun: w.begun}
+	in.took = now.look
 	w.condition.Store(now)
 	defer w.condition.Store(nil)
 	loops := services.Group(ctx)
@@ -223,6 +225,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		defer server.Shutdown()
 		now.queue.Store(true)
+		now.look()
 		defer now.queue.Store(false)
 		if err := round(); err != nil {
 			return err
@@ -293,6 +296,16 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 		h.d.stats.CutShort.Add(1)
 	}
 	return err
+}
+
+// begun says that requests are taken and carried out, for those who look into the log
+// for it.
+func (w *Worker) begun() {
+	log := w.cfg.Log.WithField("concurrency", w.cfg.Concurrency)
+	if w.cfg.Place != "" {
+		log = log.WithField("redis", w.cfg.Place)
+	}
+	log.Info("worker is ready")
 }
 
 // closed is told of a set that is closed.

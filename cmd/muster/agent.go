@@ -55,7 +55,7 @@ func (a *app) agent(c *cli.Context) error {
 		m.watch(rdb)
 		// A host may well start before its Redis does: the agent asks until it answers.
 		if err := ping(c.Context, connect); err != nil {
-			log.WithField("err", err).Warn("no answer from redis yet")
+			log.WithField("err", unanswered(redisAt{c.String("redis"), a.redisBy}, err)).Warn("no answer from redis yet")
 		}
 		cfg.Store = finder{tasks.NewStore(rdb, tasks.StoreConfig{})}
 	}

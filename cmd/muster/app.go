@@ -28,6 +28,7 @@ type app struct {
 
 	defaults map[string]any // of the shared flags, where the verb has its own
 	file     settingsFile
+	redisBy  string                                      // what says where Redis is; empty for the default
 	hangup   func() (hung <-chan os.Signal, done func()) // SIGHUP, for who asks for it
 }
 
@@ -128,6 +129,9 @@ func (a *app) checkShared(c *cli.Context) error {
 		f, err := a.inForce(c, s)
 		if err != nil {
 			return err
+		}
+		if s.flag == "redis" {
+			a.redisBy = f.where
 		}
 		if text, ok := f.value.(string); ok {
 			if err := c.Set(s.flag, text); err != nil {

@@ -48,7 +48,7 @@ func (a *app) console(c *cli.Context) error {
 		return err
 	}
 	defer logged()
-	rdb, _, err := open(c.Context, redisURL(c))
+	rdb, _, err := open(c.Context, a.redisAt(c))
 	if err != nil {
 		return err
 	}
@@ -325,7 +325,7 @@ func (s *session) results(ctx context.Context, words []string) error {
 			return misuse("%s", invalid.Reason)
 		}
 	}
-	return s.out.results(ctx, s.rdb, n, "")
+	return s.app.showResults(ctx, s.rdb, n, "", s.out)
 }
 
 // list shows the instructions.

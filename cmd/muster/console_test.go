@@ -168,7 +168,7 @@ func TestInstructions(t *testing.T) {
 	srv := redistest.Open(t)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	system, err := startSystem(t.Context(), systemConfig{redis: srv.URL, listener: listener.Config{Bind: freePort}, agents: 2, log: log})
+	system, err := startSystem(t.Context(), systemConfig{redis: redisAt{url: srv.URL}, listener: listener.Config{Bind: freePort}, agents: 2, log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func (a *app) demo(c *cli.Context) error {
 	ctx, cancel := context.WithTimeout(c.Context, demoPatience)
 	defer cancel()
 	s, err := startSystem(ctx, systemConfig{
-		redis: c.String("redis"), redisAddr: freePort, listener: listener.Config{Bind: freePort}, agents: 3, log: log,
+		redis: redisAt{c.String("redis"), a.redisBy}, redisAddr: freePort, listener: listener.Config{Bind: freePort}, agents: 3, log: log,
 	})
 	if err != nil {
 		return err

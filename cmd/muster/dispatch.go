@@ -61,7 +61,7 @@ func (a *app) dispatch(c *cli.Context) error {
 	if c.Bool("all") && !c.Bool("yes") && !a.canAsk(c) {
 		return failf(statusRefused, "--all needs --yes where nobody can be asked")
 	}
-	rdb, _, err := open(c.Context, redisURL(c))
+	rdb, _, err := open(c.Context, a.redisAt(c))
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ type doctor struct {
 	c        *cli.Context
 	log      logrus.FieldLogger
 	out      *printer
-	url      string
+	at       redisAt
 	connect  dial
 	hosts    []string // to be reached
 	patience time.Duration
@@ -142,7 +142,7 @@ func (a *app) doctor(c *cli.Context) error {
 	if err := noWords(c); err != nil {
 		return err
 	}
-	d := &doctor{app: a, c: c, out: a.printer(c), url: redisURL(c), hosts: unique(a.list(c, "host")), counts: map[mark]int{}}
+	d := &doctor{app: a, c: c, out: a.printer(c), at: a.redisAt(c), hosts: unique(a.list(c, "host")), counts: map[mark]int{}}
 	for _, h := range d.hosts {
 		if !tasks.ValidHost(h) {
 			return misuse("--host %q is no host id", h)
@@ -158,7 +158,7 @@ func (a *app) doctor(c *cli.Context) error {
 	if d.agent, err = a.settings(c, "agent"); err != nil {
 		return err
 	}
-	if d.connect, err = parseRedis(d.url); err != nil {
+	if d.connect, err = parseRedis(d.at.url); err != nil {
 		return err
 	}
 	log, logged, err := a.log(c)

@@ -29,7 +29,7 @@ func (d *doctor) lookAtListeners(ctx context.Context) finding {
 	d.view = view
 	ids := view.ListenerIDs()
 	if len(ids) == 0 {
-		return fail("no listener holds a lease: no host can be online").to("start one: muster listener%s", redisArg(d.url))
+		return fail("no listener holds a lease: no host can be online").to("start one: muster listener%s", redisArg(d.at.url))
 	}
 	return fine("%s: %s", plural(int64(len(ids)), "listener"), someOf(ids))
 }
@@ -78,7 +78,7 @@ func (d *doctor) lookAtWorkers(context.Context) finding {
 		}
 	}
 	if d.noWorker = live == 0; d.noWorker {
-		return fail("no worker runs").to("start one: muster worker%s", redisArg(d.url))
+		return fail("no worker runs").to("start one: muster worker%s", redisArg(d.at.url))
 	}
 	return fine("%s", plural(live, "worker"))
 }

@@ -30,12 +30,12 @@ type redisNode struct {
 // lookAtRedis finds out whether Redis answers, and of what kind it is.
 func (d *doctor) lookAtRedis(ctx context.Context) finding {
 	if err := ping(ctx, d.connect); err != nil {
-		_, text := read(unanswered(d.url, err))
-		return fail("%s", text).to("%s, with --redis, MUSTER_REDIS or the group redis of %s", remedy(place(d.url), text), defaultFile)
+		_, text := read(unanswered(d.at, err))
+		return fail("%s", text).to("%s, with --redis, MUSTER_REDIS or the group redis of %s", remedy(place(d.at.url), text), defaultFile)
 	}
 	d.rdb = d.connect(once)
 	d.nodes = nodesOf(ctx, d.rdb)
-	at := place(d.url)
+	at := place(d.at.url)
 	if c, ok := d.rdb.(*redis.ClusterClient); ok {
 		info, err := c.ClusterInfo(ctx).Result()
 		switch {
@@ -142,7 +142,7 @@ func (n redisNode) number(name string) (int64, bool) {
 
 func (d *doctor) lookAtVersion(context.Context) finding {
 	return d.ofEach(func(n redisNode) finding {
-		if err := newEnough(d.url, n.facts); err != nil {
+		if err := newEnough(d.at, n.facts); err != nil {
 			_, text := read(err)
 			return fail("%s", text).to("install a newer one")
 		}
@@ -155,7 +155,7 @@ func (d *doctor) lookAtVersion(context.Context) finding {
 
 func (d *doctor) lookAtWrites(ctx context.Context) finding {
 	f := d.ofEach(func(n redisNode) finding {
-		if err := isMaster(d.url, n.facts); err != nil {
+		if err := isMaster(d.at, n.facts); err != nil {
 			_, text := read(err)
 			return fail("%s", text).to("name the master with --redis, or the sentinels with redis-sentinel://")
 		}
@@ -167,7 +167,7 @@ func (d *doctor) lookAtWrites(ctx context.Context) finding {
 	if f = d.lookAtRights(ctx); f.mark == markFailure {
 		return f
 	}
-	if err := writable(ctx, d.url, d.rdb); err != nil {
+	if err := writable(ctx, d.at, d.rdb); err != nil {
 		_, text := read(err)
 		return fail("%s", text).to("give the user of --redis the rights to write, give Redis more memory, or see its log")
 	}
@@ -180,7 +180,7 @@ func (d *doctor) lookAtDelay(ctx context.Context) finding {
 	for i := range doctorPings + 1 {
 		began := time.Now()
 		if err := d.rdb.Ping(ctx).Err(); err != nil {
-			return failed(unanswered(d.url, err))
+			return failed(unanswered(d.at, err))
 		}
 		if i > 0 { // the first one has opened the connection
 			all = append(all, time.Since(began))
@@ -206,7 +206,7 @@ func (d *doctor) lookAtClock(ctx context.Context) finding {
 	began := time.Now()
 	theirs, err := d.rdb.Time(ctx).Result()
 	if err != nil {
-		return failed(unanswered(d.url, err))
+		return failed(unanswered(d.at, err))
 	}
 	return clockOf(time.Since(began), theirs.Sub(began))
 }

@@ -58,7 +58,7 @@ func (d *doctor) lookAtRights(ctx context.Context) finding {
 		err := r.try(ctx, d.rdb)
 		var reply redis.Error
 		if err != nil && !errors.As(err, &reply) {
-			_, text := read(unanswered(d.url, err))
+			_, text := read(unanswered(d.at, err))
 			return fail("%s", text).to("see whether Redis is up")
 		}
 		if !redis.HasErrorPrefix(err, "NOPERM") {

@@ -99,7 +99,7 @@ func TestWhatRedisSays(t *testing.T) {
 		}
 		return n
 	}
-	d := func(nodes ...redisNode) *doctor { return &doctor{nodes: nodes, url: "redis://h:1/0"} }
+	d := func(nodes ...redisNode) *doctor { return &doctor{nodes: nodes, at: redisAt{url: "redis://h:1/0"}} }
 	ctx := context.Background()
 	for _, c := range []struct{ facts, want string }{
 		{"", "unknown: can't tell"},

@@ -61,7 +61,7 @@ func (a *app) events(c *cli.Context) error {
 		return err
 	}
 	defer logged()
-	rdb, _, err := open(c.Context, redisURL(c))
+	rdb, _, err := open(c.Context, a.redisAt(c))
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,9 @@ func (a *app) events(c *cli.Context) error {
 	after, until, err := lastEvents(c.Context, rdb, last)
 	if err != nil {
 		return err
+	}
+	if until == "0" && last > 0 && !p.json {
+		fmt.Fprintln(a.stderr, "no event yet")
 	}
 	for after != until { // what was there at the start
 		page, err := tasks.Events(c.Context, rdb, after, eventsPage, 0)

@@ -42,7 +42,7 @@ func TestOldRedisIsRefused(t *testing.T) {
 	} {
 		var stderr bytes.Buffer
 		code := run(context.Background(), append([]string{"muster", "--redis", url}, args...), nil, io.Discard, &stderr, nil)
-		want := `^muster: Redis at redis://127.0.0.1:\d+/0 is of version 6.0.16, muster needs 6.2 or newer\n$`
+		want := `^muster: Redis at redis://127.0.0.1:\d+/0 \(from --redis\) is of version 6.0.16, muster needs 6.2 or newer\n$`
 		if code != 1 || !regexp.MustCompile(want).MatchString(stderr.String()) {
 			t.Errorf("%v: status %d, %q", args, code, stderr.String())
 		}

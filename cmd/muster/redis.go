@@ -235,14 +235,32 @@ func place(text string) string {
 	return u.Scheme + "://" + strings.Join(hosts, ",") + u.Path
 }
 
-// open makes sure that the Redis that a URL names answers, and makes a client of it.
-func open(ctx context.Context, text string) (redis.UniversalClient, dial, error) {
-	connect, err := parseRedis(text)
+// redisAt is where Redis is, and who says so.
+type redisAt struct {
+	url string
+	by  string // the flag, the variable or the file; empty for the default
+}
+
+// String is the place as an error names it. Who says so stands there for him who did not
+// know that anybody does: a file of settings applies wherever it lies.
+func (at redisAt) String() string {
+	if at.by == "" {
+		return place(at.url)
+	}
+	return place(at.url) + " (from " + at.by + ")"
+}
+
+// namer is who is to name another one.
+func (at redisAt) namer() string { return orDefault(at.by, "--redis") }
+
+// open makes sure that a Redis answers, and makes a client of it.
+func open(ctx context.Context, at redisAt) (redis.UniversalClient, dial, error) {
+	connect, err := parseRedis(at.url)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := ping(ctx, connect); err != nil {
-		return nil, nil, unanswered(text, err)
+		return nil, nil, unanswered(at, err)
 	}
 	return connect(often), connect, nil
 }
@@ -262,7 +280,7 @@ func (a *app) redis(c *cli.Context) (rdb redis.UniversalClient, done func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	rdb, _, err = open(c.Context, redisURL(c))
+	rdb, _, err = open(c.Context, a.redisAt(c))
 	if err != nil {
 		logged()
 		return nil, nil, err
@@ -270,8 +288,10 @@ func (a *app) redis(c *cli.Context) (rdb redis.UniversalClient, done func(), err
 	return rdb, func() { rdb.Close(); logged() }, nil
 }
 
-// redisURL is where a verb that needs Redis finds it.
-func redisURL(c *cli.Context) string { return orDefault(c.String("redis"), defaultRedis) }
+// redisAt is where a verb that needs Redis finds it.
+func (a *app) redisAt(c *cli.Context) redisAt {
+	return redisAt{orDefault(c.String("redis"), defaultRedis), a.redisBy}
+}
 
 // onSet is the action of a verb that is about the one task set of its argument.
 func (a *app) onSet(do func(c *cli.Context, rdb redis.UniversalClient, n tasks.Number) error) cli.ActionFunc {

@@ -84,3 +84,20 @@ func TestParseRedisKeepsSecrets(t *testing.T) {
 		}
 	}
 }
+
+// An error names the place, and who has named it; of the default there is nothing to say.
+func TestRedisAt(t *testing.T) {
+	t.Parallel()
+	for want, at := range map[string]redisAt{
+		"redis://127.0.0.1:6379/0":            {defaultRedis, ""},
+		"redis://h:1/2 (from --redis)":        {"redis://u:secret@h:1/2", "--redis"},
+		"redis://h:1/2 (from conf/away.json)": {"redis://h:1/2?read_timeout=1s", "conf/away.json"},
+	} {
+		if got := at.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := (redisAt{url: defaultRedis}).namer(); got != "--redis" {
+		t.Errorf("of the default: %q", got)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,22 +54,26 @@ func (a *app) results(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	return a.printer(c).results(c.Context, rdb, n, host)
+	return a.showResults(c.Context, rdb, n, host, a.printer(c))
 }
 
-// results prints how the commands of a set ended, with a host only its own.
-func (p *printer) results(ctx context.Context, rdb redis.UniversalClient, n tasks.Number, host string) error {
+// showResults prints how the commands of a set ended, with a host only its own. That there
+// are none is said on standard error, as by the verb hosts.
+func (a *app) showResults(ctx context.Context, rdb redis.UniversalClient, n tasks.Number, host string, p *printer) error {
 	store := tasks.NewStore(rdb, tasks.StoreConfig{})
-	if _, err := store.Ledger(ctx, n); err != nil {
+	l, err := store.Ledger(ctx, n)
+	if err != nil {
 		return err
 	}
+	var at tasks.State
 	if host != "" {
-		if err := inSet(ctx, rdb, n, host); err != nil {
+		if at, err = stateIn(ctx, rdb, n, host); err != nil {
 			return err
 		}
 	}
-	s := statusOK
-	err := store.Results(ctx, n, host, func(r tasks.Result) error {
+	s, none := statusOK, true
+	err = store.Results(ctx, n, host, func(r tasks.Result) error {
+		none = false
 		if r.ExitCode != 0 || r.Error != "" {
 			s = statusCommand
 		}
@@ -78,19 +83,38 @@ func (p *printer) results(ctx context.Context, rdb redis.UniversalClient, n task
 	if err != nil {
 		return err
 	}
+	if none && !p.json {
+		fmt.Fprintln(a.stderr, noResults(l, host, at))
+	}
 	return p.end(s)
 }
 
-// inSet is an error if host is not a host of the set.
-func inSet(ctx context.Context, rdb redis.UniversalClient, n tasks.Number, host string) error {
-	in, err := rdb.HExists(ctx, tasks.KeyHosts(n), host).Result()
-	if err != nil {
-		return fmt.Errorf("hosts of %s: %w", n, err)
+// noResults says that nothing has come in, and how far it is: of a host, if it names one,
+// else of the set.
+func noResults(l tasks.Ledger, host string, at tasks.State) string {
+	yet := " yet"
+	switch {
+	case host != "":
+		if l.Stage == tasks.Closed || at.Final() {
+			yet = ""
+		}
+		return fmt.Sprintf("%s has no results of %s%s: it is %s", host, l.Number, yet, visible.Line(string(at)))
+	case l.Stage == tasks.Closed:
+		yet = ""
 	}
-	if !in {
-		return failf(statusFailure, "%s is not a host of %s", host, n)
+	return fmt.Sprintf("%s has no results%s: %s, %s", l.Number, yet, visible.Line(string(l.Stage)), (&printer{}).counts(l))
+}
+
+// stateIn is the state of a host of a set; it is an error if it is none.
+func stateIn(ctx context.Context, rdb redis.UniversalClient, n tasks.Number, host string) (tasks.State, error) {
+	state, err := rdb.HGet(ctx, tasks.KeyHosts(n), host).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return "", failf(statusFailure, "%s is not a host of %s", host, n)
+	case err != nil:
+		return "", fmt.Errorf("hosts of %s: %w", n, err)
 	}
-	return nil
+	return tasks.State(state), nil
 }
 
 // result prints how one command ended: a line, then its output, each line of it

@@ -11,6 +11,7 @@ import (
 type service struct {
 	log     *logrus.Logger
 	logged  func()
+	at      redisAt
 	connect dial
 	clients []redis.UniversalClient
 	metrics *meter
@@ -23,7 +24,8 @@ func (a *app) service(c *cli.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	connect, err := openFit(c.Context, redisURL(c), log)
+	at := a.redisAt(c)
+	connect, err := openFit(c.Context, at, log)
 	if err != nil {
 		logged()
 		return nil, err
@@ -33,7 +35,7 @@ func (a *app) service(c *cli.Context) (*service, error) {
 		logged()
 		return nil, err
 	}
-	return &service{log: log, logged: logged, connect: connect, metrics: metrics}, nil
+	return &service{log: log, logged: logged, at: at, connect: connect, metrics: metrics}, nil
 }
 
 // client makes a client that lives as long as the service.

@@ -34,7 +34,7 @@ const freePort = "127.0.0.1:0"
 
 // systemConfig says what a system is to be.
 type systemConfig struct {
-	redis     string           // URL; empty for an embedded Redis
+	redis     redisAt          // without a URL for an embedded Redis
 	redisAddr string           // where the embedded Redis is to listen, if that is free
 	listener  listener.Config  // without Redis and Log; Bind is where it is to listen,
 	exact     bool             // if that is free, and with exact in any case
@@ -107,6 +107,7 @@ func (s *system) startParts(ctx context.Context, cfg systemConfig) error {
 	}
 	wcfg := cfg.worker
 	wcfg.Redis, wcfg.Reader, wcfg.Log, wcfg.Observer = s.rdb, client(), cfg.log, s.metrics.workerObserver()
+	wcfg.Place = place(s.url)
 	s.start("worker", func(ctx context.Context) error {
 		w, err := worker.New(wcfg)
 		if err != nil {
@@ -142,8 +143,12 @@ func (s *system) ready(ctx context.Context) error {
 }
 
 func (s *system) startRedis(ctx context.Context, cfg systemConfig) error {
-	if s.url = cfg.redis; s.url != "" {
-		_, err := openFit(ctx, s.url, cfg.log)
+	if s.url = cfg.redis.url; s.url != "" {
+		_, err := openFit(ctx, cfg.redis, cfg.log)
+		if by := cfg.redis.by; err != nil && by != "" && by != "--redis" && ctx.Err() == nil {
+			// Who starts everything in one process may not know that something names a Redis.
+			return failf(statusFailure, "%w; --redis '' takes the embedded one", err)
+		}
 		return err
 	}
 	r, err := embedded.Start(cfg.redisAddr)

@@ -34,7 +34,7 @@ func (a *app) up(c *cli.Context) error {
 		return err
 	}
 	cfg := systemConfig{
-		redis: c.String("redis"), redisAddr: "127.0.0.1:6379", agents: agents, stateDir: c.String("state-dir"),
+		redis: redisAt{c.String("redis"), a.redisBy}, redisAddr: "127.0.0.1:6379", agents: agents, stateDir: c.String("state-dir"),
 	}
 	// Its listener and its worker are as their groups of the file say, or the
 	// environment. Its agents are several, so they have the tags in common only.

@@ -31,6 +31,7 @@ func (a *app) worker(c *cli.Context) error {
 	}
 	defer s.close()
 	cfg.Redis, cfg.Reader, cfg.Log, cfg.Observer = s.client(), s.client(), s.log, s.metrics.workerObserver()
+	cfg.Place = place(s.at.url)
 	w, err := worker.New(cfg)
 	if err != nil {
 		return misuse("%w", err)

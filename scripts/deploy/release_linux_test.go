@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,8 +70,45 @@ func TestRelease(t *testing.T) {
 		}
 	}
 	released(t, filepath.Join(out, name, "muster"))
+	linksLead(t, filepath.Join(out, name))
 	if deb {
 		debian(t, filepath.Join(out, files[1]))
+	}
+}
+
+// linksLead follows each relative link of the documents in a folder: it leads to a file that
+// is in the folder, too.
+func linksLead(t *testing.T, folder string) {
+	t.Helper()
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	code := regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
+	seen := 0
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(string(text), ""), -1) {
+			file, _, _ := strings.Cut(m[1], "#")
+			if file == "" || strings.Contains(file, "://") {
+				continue
+			}
+			seen++
+			target := filepath.Join(filepath.Dir(path), filepath.FromSlash(file))
+			if _, err := os.Stat(target); err != nil || !strings.HasPrefix(target, folder) {
+				t.Errorf("%s links to %s, which is not there", strings.TrimPrefix(path, folder), m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen < 50 {
+		t.Errorf("%d links were found in %s", seen, folder)
 	}
 }
 
@@ -145,6 +183,7 @@ func debian(t *testing.T, deb string) {
 			t.Errorf("%s is not in the package, or empty: %v", file, err)
 		}
 	}
+	linksLead(t, filepath.Join(tree, "usr/share/doc/muster"))
 	writable := regexp.MustCompile(`(?m)^.(.{4}w|.{7}w|..s|.{5}s).*$`)
 	if bad := writable.FindString(proctest.Output(t, tree, nil, "dpkg-deb", "-c", deb)); bad != "" {
 		t.Errorf("others than root may write to it, or it is set-uid: %s", bad)
