@@ -203,7 +203,7 @@ func TestHostileTextOfHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept
+		return len(s.news.newest()) == newsShown
 	})
 	var plain []*page
 	for i, bad := range texts {

@@ -7,11 +7,13 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-// newsKept is how many events of a kind a page shows.
-const newsKept = 20
+// newsShown is how many events of a kind a page shows.
+const newsShown = 20
 
 // news are the newest events of a kind, the newest first.
 type news struct {
+	most int // that are kept
+
 	mu   sync.Mutex
 	list []tasks.Event
 }
@@ -31,22 +33,31 @@ func (n *news) set(list []tasks.Event) {
 func (n *news) add(e tasks.Event) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at := 0
-	for at < len(n.list) && later(n.list[at].ID, e.ID) {
-		at++
-	}
-	if at == newsKept || at < len(n.list) && n.list[at].ID == e.ID {
+	at, there := slices.BinarySearchFunc(n.list, e.ID, newestFirst)
+	if at == n.most || there {
 		return false
 	}
 	n.list = slices.Insert(n.list, at, brief(e))
-	n.list = n.list[:min(len(n.list), newsKept)]
+	n.list = n.list[:min(len(n.list), n.most)]
 	return true
 }
 
+// newestFirst compares an event with the id of another one, for a list with the newest first.
+func newestFirst(e tasks.Event, id string) int {
+	switch {
+	case later(e.ID, id):
+		return -1
+	case later(id, e.ID):
+		return 1
+	}
+	return 0
+}
+
+// newest are those that a page shows.
 func (n *news) newest() []tasks.Event {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.list)
+	return slices.Clone(n.list[:min(len(n.list), newsShown)])
 }
 
 // brief is an event without what pages do not show.

@@ -180,7 +180,7 @@ func (s *Server) recall(ctx context.Context, last string) error {
 				s.fleet.lookSoon(e.Host)
 			}
 			// What is behind last comes by itself.
-			if strings.HasPrefix(e.Type, "host.") && len(news) < newsKept && !later(id, last) {
+			if strings.HasPrefix(e.Type, "host.") && len(news) < newsShown && !later(id, last) {
 				news = append(news, e)
 			}
 		}
