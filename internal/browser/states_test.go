@@ -2,6 +2,8 @@ package browser_test
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +72,7 @@ func TestSortOnAPhone(t *testing.T) {
 		link := fmt.Sprintf(`document.querySelectorAll(".sorts a")[%d]`, i)
 		box := link + `.getBoundingClientRect()`
 		if !value[bool](page, box+`.width > 20 && `+box+`.height >= 24 && `+box+`.left >= 0 && `+box+`.right <= innerWidth`) {
-			t.Errorf("the order by %s can't be touched", name)
+			t.Fatalf("the order by %s can't be touched", name)
 		}
 		if name == "host" { // it is in this order: the other way round
 			value[bool](page, link+`.focus() === undefined`)
@@ -98,4 +100,49 @@ func TestSortOnAPhone(t *testing.T) {
 	if value[bool](desk, `document.querySelector(".sorts").checkVisibility()`) {
 		t.Error("a wide screen has the orders twice")
 	}
+}
+
+// refused starts a second agent with the id of the first one, which is refused again and
+// again.
+func (s *site) refused() {
+	s.Helper()
+	second := faults.NewProcess("second", s.Dir, shared.binary, nil, "agent", "--id", s.AgentID(0), "--udp-port", "0", "--bind-ip", "127.0.0.1",
+		"--server", s.Addrs[0], "--state-dir", filepath.Join(s.Dir, "second"))
+	if err := second.Start(); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(second.Kill)
+}
+
+// TestContestedHost sees, on a small phone and on a desktop, that another agent with the id of
+// a host is refused.
+func TestContestedHost(t *testing.T) {
+	s := newSite(t, faults.Config{Listeners: 1, Workers: 1, Agents: 2})
+	phone, desk := s.open(narrow, "/"), s.open(browser.Desktop, "/")
+	host := s.open(narrow, "/hosts/"+s.AgentID(0))
+	for _, p := range []*tab{phone, desk} {
+		p.until(text("#hosts-online") + ` === "2"`)
+		p.mark()
+	}
+	host.until(text("#host-state") + `.startsWith("online")`)
+	host.mark()
+	if value[bool](host, `document.querySelector("#host-contested") !== null`) {
+		t.Error("it is contested by nobody")
+	}
+	s.refused()
+	row := fmt.Sprintf(`[data-region="roll"] tr[data-key=%q]`, s.AgentID(0))
+	phone.until(text(row) + `.includes("contested: another instance was refused")`)
+	desk.until(text(row+" .c-state") + ` === "contested"`)
+	host.until(text("#host-contested") + `.includes("another instance with this id was refused")`)
+	if shown := value[string](desk, text(row)); strings.Count(shown, "contested") != 1 {
+		t.Errorf("a wide screen says it twice: %q", shown)
+	}
+	if other := value[string](phone, text(fmt.Sprintf(`[data-region="roll"] tr[data-key=%q]`, s.AgentID(1)))); strings.Contains(other, "contested") {
+		t.Errorf("the other host: %q", other)
+	}
+	for _, p := range []*tab{phone, host} {
+		p.fits(narrow)
+		p.marked()
+	}
+	desk.marked()
 }

@@ -8,9 +8,6 @@ import (
 	"github.com/musterhq/muster/tasks"
 )
 
-// contested is how long a host is marked of which another instance was refused.
-const contested = 10 * time.Minute
-
 // fleetView is what the first page shows. Its parts are made when a template asks for
 // them: a region costs what it shows.
 type fleetView struct {
@@ -169,13 +166,10 @@ func (h *host) row() rollRow {
 	t := h.told()
 	r := rollRow{
 		ID: h.id, Hostname: t.hostname, Address: h.addr.String(), OS: t.os.Value(), Arch: t.arch.Value(), Version: t.version.Value(),
-		Client: h.client.Value(), Listener: h.listener.Value(), Since: h.since, Told: h.info == nil || !h.info.empty(),
+		Client: h.client.Value(), Listener: h.listener.Value(), Since: h.since, Contested: h.contested(), Told: h.info == nil || !h.info.empty(),
 	}
 	r.Tags = t.tags[:min(len(t.tags), tagsShown)]
 	r.MoreTags = len(t.tags) - len(r.Tags)
-	if time.Since(h.refused) < contested {
-		r.Contested = h.refused
-	}
 	return r
 }
 

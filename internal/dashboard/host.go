@@ -138,6 +138,14 @@ func (v *hostView) Since() time.Time {
 	return time.Time{}
 }
 
+// Contested is when another instance of the host was last refused, zero if that is long ago.
+func (v *hostView) Contested() time.Time {
+	if h := v.s.fleet.host(v.ID); h != nil {
+		return h.contested()
+	}
+	return time.Time{}
+}
+
 // Gone is when the host went offline, as far as events tell.
 func (v *hostView) Gone() *tasks.Event {
 	for _, e := range v.Events().List {

@@ -175,7 +175,10 @@ func (s *Server) recall(ctx context.Context, last string) error {
 		for _, e := range page {
 			id = e.ID
 			r.before(e)
-			s.rejected.add(e)                                // one that came since those of before were read
+			s.rejected.add(e) // one that came since those of before were read
+			if _, earlier := r.came[e.Host]; e.Type == "host.duplicate" && !earlier {
+				s.fleet.heard(e) // of its present stay
+			}
 			if first && strings.HasPrefix(e.Type, "host.") { // the roll may have been read before it
 				s.fleet.lookSoon(e.Host)
 			}
