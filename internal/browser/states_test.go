@@ -130,6 +130,8 @@ func TestContestedHost(t *testing.T) {
 		t.Error("it is contested by nobody")
 	}
 	s.refused()
+	desk.until(`/refused agent-1 [0-9]+ times since/.test(` + text(`[data-region="news"]`) + `)`) // it tries again and again
+	desk.until(`document.querySelectorAll('[data-region="news"] .state-warn').length === 1 && ` + text(`[data-region="news"]`) + `.includes("came agent-2")`)
 	row := fmt.Sprintf(`[data-region="roll"] tr[data-key=%q]`, s.AgentID(0))
 	phone.until(text(row) + `.includes("contested: another instance was refused")`)
 	desk.until(text(row+" .c-state") + ` === "contested"`)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"time"
-
-	"github.com/musterhq/muster/tasks"
 )
 
 // fleetView is what the first page shows. Its parts are made when a template asks for
@@ -72,7 +70,7 @@ func (v *fleetView) Running() running { return v.s.sets.Running(runningShown) }
 func (v *fleetView) RunningCount() int { return v.s.sets.CountRunning() }
 
 // News are the newest events of hosts.
-func (v *fleetView) News() []tasks.Event { return v.s.news.newest() }
+func (v *fleetView) News() []happening { return v.s.news.newest() }
 
 // Chart is the number of hosts over time.
 func (v *fleetView) Chart() chart {

@@ -165,7 +165,7 @@ const pastPage = 1000
 func (s *Server) recall(ctx context.Context, last string) error {
 	online := s.fleet.ids()
 	r := newRewind(online, time.Now())
-	var news []tasks.Event
+	var news []happening
 	whole := false
 	for id, first := "", true; r.at >= r.oldest && !whole; first = false {
 		page, err := tasks.EventsBefore(ctx, s.cfg.Reader, id, pastPage)
@@ -183,8 +183,8 @@ func (s *Server) recall(ctx context.Context, last string) error {
 				s.fleet.lookSoon(e.Host)
 			}
 			// What is behind last comes by itself.
-			if strings.HasPrefix(e.Type, "host.") && len(news) < newsShown && !later(id, last) {
-				news = append(news, e)
+			if strings.HasPrefix(e.Type, "host.") && !later(id, last) {
+				news = withOlder(news, e, newsShown)
 			}
 		}
 		whole = len(page) < pastPage

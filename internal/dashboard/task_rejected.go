@@ -58,9 +58,9 @@ func (x *rejected) add(e tasks.Event) {
 func (x *rejected) of(n tasks.Number) *tasks.Event {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, e := range x.list {
-		if e.Key == n {
-			return &e
+	for _, h := range x.list {
+		if h.Key == n {
+			return &h.Event
 		}
 	}
 	return nil
