@@ -79,14 +79,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, store: tasks.NewStore(cfg.Redis, tasks.StoreConfig{}), pages: pages,
-		contact: newContact(), news: &news{},
+		contact: newContact(), news: &news{most: newsShown},
 	}
 	s.hub = newHub(s.regions(), cfg.Log)
 	s.fleet = newFleet(cfg.Redis, s.contact, s.hub.touch, failures{log: cfg.Log})
 	s.fleet.watched = s.hub.watched
 	s.sets = newSets(s.store, s.hub, failures{log: cfg.Log})
 	s.sets.types = s.broken
-	s.rejected = &rejected{hub: s.hub, fails: failures{log: cfg.Log}}
+	s.rejected = newRejected(s.hub, failures{log: cfg.Log})
 	s.looks = newLooks(s.store, s.hub)
 	s.queues = newQueues(cfg.Redis, pages.tag)
 	return s, nil

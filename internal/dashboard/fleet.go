@@ -39,6 +39,7 @@ type fleet struct {
 	held      map[unique.Handle[string]]int // how many hosts a listener has
 	listeners []lease
 	strays    int64           // entries of the roll that are no presence: their listener is gone
+	marked    map[string]bool // hosts that pages mark as contested
 	due       map[string]bool // hosts to look up
 	came      map[string]time.Time
 
@@ -97,7 +98,7 @@ func (l lease) looksLike(o lease) bool {
 func newFleet(rdb redis.UniversalClient, c *contact, touch func(...string), fails failures) *fleet {
 	return &fleet{
 		rdb: rdb, roll: tasks.NewRoll(rdb), contact: c, touch: touch, fails: fails, past: &past{}, pace: defaultPace(),
-		hosts: map[string]*host{}, held: map[unique.Handle[string]]int{}, due: map[string]bool{}, came: map[string]time.Time{},
+		hosts: map[string]*host{}, held: map[unique.Handle[string]]int{}, marked: map[string]bool{}, due: map[string]bool{}, came: map[string]time.Time{},
 		wake: make(chan struct{}, 1), checked: make(chan check, 1),
 		infos: newInfoQueue(), orders: map[string]ordered{},
 	}
@@ -144,11 +145,7 @@ func (f *fleet) heard(e tasks.Event) {
 	}
 	switch e.Type {
 	case "host.duplicate":
-		if h := f.hosts[e.Host]; h != nil {
-			n := *h
-			n.refused = e.Time
-			f.putLocked(&n)
-		}
+		f.refusedLocked(e)
 		return
 	case "host.online":
 		f.came[e.Host] = e.Time
@@ -156,6 +153,42 @@ func (f *fleet) heard(e tasks.Event) {
 		delete(f.came, e.Host)
 	}
 	f.lookSoonLocked(e.Host)
+}
+
+// contested is how long a host is marked of which another instance was refused.
+const contested = 10 * time.Minute
+
+// refusedLocked takes that another instance of a host was refused.
+func (f *fleet) refusedLocked(e tasks.Event) {
+	h := f.hosts[e.Host]
+	if h == nil || !e.Time.After(h.refused) {
+		return
+	}
+	n := *h
+	n.refused = e.Time
+	f.putLocked(&n)
+	if !n.contested().IsZero() && !f.marked[n.id] {
+		f.marked[n.id] = true
+		f.touch("roll")
+	}
+}
+
+// unmarkLocked takes the marks off that are over.
+func (f *fleet) unmarkLocked() {
+	for id := range f.marked {
+		if h := f.hosts[id]; h == nil || h.contested().IsZero() {
+			delete(f.marked, id)
+			f.touch("roll", "host:"+id)
+		}
+	}
+}
+
+// contested is when another instance of the host was last refused, zero if that is long ago.
+func (h *host) contested() time.Time {
+	if time.Since(h.refused) < contested {
+		return h.refused
+	}
+	return time.Time{}
 }
 
 // lookSoon has a host looked up soon.

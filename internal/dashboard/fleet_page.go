@@ -4,12 +4,7 @@ import (
 	"context"
 	"net/http"
 	"time"
-
-	"github.com/musterhq/muster/tasks"
 )
-
-// contested is how long a host is marked of which another instance was refused.
-const contested = 10 * time.Minute
 
 // fleetView is what the first page shows. Its parts are made when a template asks for
 // them: a region costs what it shows.
@@ -75,7 +70,7 @@ func (v *fleetView) Running() running { return v.s.sets.Running(runningShown) }
 func (v *fleetView) RunningCount() int { return v.s.sets.CountRunning() }
 
 // News are the newest events of hosts.
-func (v *fleetView) News() []tasks.Event { return v.s.news.newest() }
+func (v *fleetView) News() []happening { return v.s.news.newest() }
 
 // Chart is the number of hosts over time.
 func (v *fleetView) Chart() chart {
@@ -169,13 +164,10 @@ func (h *host) row() rollRow {
 	t := h.told()
 	r := rollRow{
 		ID: h.id, Hostname: t.hostname, Address: h.addr.String(), OS: t.os.Value(), Arch: t.arch.Value(), Version: t.version.Value(),
-		Client: h.client.Value(), Listener: h.listener.Value(), Since: h.since, Told: h.info == nil || !h.info.empty(),
+		Client: h.client.Value(), Listener: h.listener.Value(), Since: h.since, Contested: h.contested(), Told: h.info == nil || !h.info.empty(),
 	}
 	r.Tags = t.tags[:min(len(t.tags), tagsShown)]
 	r.MoreTags = len(t.tags) - len(r.Tags)
-	if time.Since(h.refused) < contested {
-		r.Contested = h.refused
-	}
 	return r
 }
 

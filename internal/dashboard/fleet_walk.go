@@ -152,6 +152,7 @@ func (f *fleet) compare(c check) (fits, sameLeases bool) {
 		}
 		return ids
 	}
+	f.unmarkLocked()
 	if c.odd {
 		return false, false
 	}

@@ -138,11 +138,19 @@ func (v *hostView) Since() time.Time {
 	return time.Time{}
 }
 
+// Contested is when another instance of the host was last refused, zero if that is long ago.
+func (v *hostView) Contested() time.Time {
+	if h := v.s.fleet.host(v.ID); h != nil {
+		return h.contested()
+	}
+	return time.Time{}
+}
+
 // Gone is when the host went offline, as far as events tell.
 func (v *hostView) Gone() *tasks.Event {
-	for _, e := range v.Events().List {
-		if e.Type == "host.offline" {
-			return &e
+	for _, h := range v.Events().List {
+		if h.Type == "host.offline" {
+			return &h.Event
 		}
 	}
 	return nil
@@ -243,7 +251,7 @@ func (v *hostView) Waiting() (numbers []tasks.Number) {
 
 // hostNews are the newest events of a host.
 type hostNews struct {
-	List   []tasks.Event
+	List   []happening
 	Looked int  // events that were looked through
 	All    bool // there are no others
 }
@@ -268,8 +276,8 @@ func (v *hostView) events() (n hostNews) {
 			return n
 		}
 		for _, e := range page {
-			if id = e.ID; e.Host == v.ID && len(n.List) < hostEvents {
-				n.List = append(n.List, brief(e))
+			if id = e.ID; e.Host == v.ID {
+				n.List = withOlder(n.List, e, hostEvents)
 			}
 		}
 		n.Looked += len(page)

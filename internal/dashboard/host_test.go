@@ -203,11 +203,15 @@ func TestHostileTextOfHosts(t *testing.T) {
 				return false
 			}
 		}
-		return len(s.news.newest()) == newsKept
+		return len(s.news.newest()) == newsShown
 	})
 	var plain []*page
 	for i, bad := range texts {
-		s.news.set(events(i))
+		var rows []happening
+		for _, e := range events(i) {
+			rows = withOlder(rows, e, newsShown)
+		}
+		s.news.set(rows)
 		pages := []*page{s.get("/?q=host:"+host(i), http.StatusOK), s.get("/hosts/"+host(i), http.StatusOK)}
 		if i == 0 {
 			plain = pages

@@ -165,7 +165,7 @@ const pastPage = 1000
 func (s *Server) recall(ctx context.Context, last string) error {
 	online := s.fleet.ids()
 	r := newRewind(online, time.Now())
-	var news []tasks.Event
+	var news []happening
 	whole := false
 	for id, first := "", true; r.at >= r.oldest && !whole; first = false {
 		page, err := tasks.EventsBefore(ctx, s.cfg.Reader, id, pastPage)
@@ -175,13 +175,16 @@ func (s *Server) recall(ctx context.Context, last string) error {
 		for _, e := range page {
 			id = e.ID
 			r.before(e)
-			s.rejected.add(e)                                // one that came since those of before were read
+			s.rejected.add(e) // one that came since those of before were read
+			if _, earlier := r.came[e.Host]; e.Type == "host.duplicate" && !earlier {
+				s.fleet.heard(e) // of its present stay
+			}
 			if first && strings.HasPrefix(e.Type, "host.") { // the roll may have been read before it
 				s.fleet.lookSoon(e.Host)
 			}
 			// What is behind last comes by itself.
-			if strings.HasPrefix(e.Type, "host.") && len(news) < newsKept && !later(id, last) {
-				news = append(news, e)
+			if strings.HasPrefix(e.Type, "host.") && !later(id, last) {
+				news = withOlder(news, e, newsShown)
 			}
 		}
 		whole = len(page) < pastPage

@@ -144,7 +144,7 @@ func (s *Server) headOfPage(w http.ResponseWriter, r *http.Request) (tasks.Ledge
 	}
 	l, err := s.ledger(r.Context(), n)
 	if errors.Is(err, tasks.ErrNotFound) {
-		s.notThere(w, r, "ledger:"+string(n), "There is no task set "+string(n)+". Its request may be on its way or rejected, or its time in Redis is over")
+		s.absentPage(w, r, n)
 		return tasks.Ledger{}, false
 	}
 	if err != nil {

@@ -41,7 +41,7 @@ type link struct {
 type runningPart struct{ Running running }
 
 // rejectedPart is what the region "rejected" is made of.
-type rejectedPart struct{ Requests []tasks.Event }
+type rejectedPart struct{ Requests []happening }
 
 // tasksPage answers /tasks?q=SEARCH&show=OUTCOME&page=N.
 func (s *Server) tasksPage(w http.ResponseWriter, r *http.Request) {

@@ -102,7 +102,7 @@
   }
 
   function stale(region, within) {
-    if (awaits()) ask("", within);
+    if (awaits()) { ask("", within); return; }
     if (place(region)) ask(region, within);
     follow(region, within);
   }
