@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -35,8 +34,7 @@ type dispatcher struct {
 	// recovering reports whether Redis was away a moment ago.
 	recovering func() bool
 	emptied    emptied
-	// sawListeners says that the roll had a listener when it was last looked at.
-	sawListeners atomic.Bool
+	doubt      doubt
 
 	// after is called when a step is done; an error cuts the run short there. Only
 	// tests set it.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/musterhq/muster/internal/pause"
@@ -15,6 +16,9 @@ const (
 	// A Redis that has come back empty knows of no listener until it renews its lease,
 	// and nobody knows how many there are: when that time is over all have done it.
 	listenersFirst = tasks.LeaseTime/3 + time.Second
+	// How long a worker that has never seen a listener waits for one to answer its call.
+	// One that is connected to Redis does within milliseconds.
+	listenersCalled = time.Second
 )
 
 // emptied is when it was found that Redis had lost what it held. Its zero value says
@@ -50,32 +54,76 @@ func (d *dispatcher) noteEmptied(ctx context.Context) {
 	}
 }
 
-// view is the roll as it is to be believed. A roll without any listener, where there
-// was one, is more likely one that was lost a moment ago than one of a fleet all of
-// whose listeners have stopped: they are called and waited for, once.
+// doubt is what a worker goes by when the roll has no listener.
+type doubt struct {
+	sync.Mutex // one run doubts for all that go at the same time
+
+	saw    atomic.Bool // the roll had a listener when it was last looked at
+	called bool        // none was there at the first look, and they were called
+}
+
+// view is the roll as it is to be believed.
 func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
 	if err := d.awaitListeners(ctx); err != nil {
 		return nil, err
 	}
-	view, err := d.roll.View(ctx)
-	if err != nil {
-		return nil, err
+	view, err := d.look(ctx)
+	if err != nil || view.Listeners() > 0 {
+		return view, err
 	}
-	if view.Listeners() > 0 {
-		d.sawListeners.Store(true)
-		return view, nil
+	d.doubt.Lock()
+	defer d.doubt.Unlock()
+	return d.lookTwice(ctx)
+}
+
+// lookTwice is for a roll without any listener. Where there was one, it is more likely
+// a roll that was lost a moment ago than one of a fleet all of whose listeners have
+// stopped: they are called and waited for, once. A worker that has not looked before
+// can't know whether there was one. It calls too, and waits only if one answers.
+func (d *dispatcher) lookTwice(ctx context.Context) (*tasks.View, error) {
+	view, err := d.look(ctx)
+	if err != nil || view.Listeners() > 0 {
+		return view, err
 	}
-	if !d.sawListeners.Swap(false) {
+	if !d.doubt.saw.Load() && !d.doubt.called {
+		if err := d.callListeners(ctx); err != nil {
+			return nil, err
+		}
+		d.doubt.called = true
+	}
+	if !d.doubt.saw.Load() {
 		return view, nil
 	}
 	d.noteEmptied(ctx)
 	if err := d.awaitListeners(ctx); err != nil {
 		return nil, err
 	}
-	if view, err = d.roll.View(ctx); err == nil && view.Listeners() > 0 {
-		d.sawListeners.Store(true)
+	if view, err = d.look(ctx); err == nil && view.Listeners() == 0 {
+		d.doubt.saw.Store(false)
 	}
 	return view, err
+}
+
+// look reads the roll, and remembers that there are listeners.
+func (d *dispatcher) look(ctx context.Context) (*tasks.View, error) {
+	view, err := d.roll.View(ctx)
+	if err == nil && view.Listeners() > 0 {
+		d.doubt.saw.Store(true)
+	}
+	return view, err
+}
+
+// callListeners calls, and sets saw if one answers.
+func (d *dispatcher) callListeners(ctx context.Context) error {
+	if err := d.roll.Call(ctx); err != nil {
+		return err
+	}
+	for end := time.Now().Add(listenersCalled); time.Now().Before(end); pause.For(ctx, listenersEvery) {
+		if view, err := d.look(ctx); err != nil || view.Listeners() > 0 {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // awaitListeners waits, after Redis was away or emptied, until the listeners have

@@ -1,17 +1,16 @@
 package worker
 
 import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
 	"testing/synctest"
 	"time"
 
-	"net/netip"
-	"sync/atomic"
-	"testing"
-
-	"github.com/musterhq/muster/internal/redistest"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/musterhq/muster/internal/redistest"
 	"github.com/musterhq/muster/tasks"
 )
 
@@ -154,4 +153,38 @@ func TestRollWithoutListeners(t *testing.T) {
 	run("AC5", "offline:1") // they are not called, nor waited for, once more
 	f.rdb.Publish(ctx, tasks.ChannelOff, "that is all")
 	hear("that is all")
+}
+
+// A worker that has just started knows of no listener. Redis may have lost its roll a
+// moment before, so it calls them, and all that it runs meanwhile waits for the answer.
+func TestFirstLookFindsNoListener(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	to := netip.MustParseAddrPort("127.0.0.1:9")
+	sub := f.rdb.Subscribe(ctx, tasks.ChannelOff)
+	defer sub.Close()
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d := f.dispatcher(&counter{})
+	var group sync.WaitGroup
+	numbers := []string{"AC1", "AC2", "AC3"}
+	for _, n := range numbers {
+		group.Go(func() {
+			if err := d.run(ctx, "r"+n, job(`{"key":"`+n+`","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != tasks.EveryHost {
+		t.Fatalf("heard %v, %v", m, err)
+	}
+	f.online("h1", "agent i1", to)
+	group.Wait()
+	for _, n := range numbers {
+		if got := counts(f.ledger(tasks.Number(n))); got != "sent:1" {
+			t.Errorf("%s: ledger %s, want the host sent to", n, got)
+		}
+	}
 }
