@@ -50,8 +50,8 @@ func rights() []right {
 }
 
 // lookAtRights finds what the user of --redis may not do, all of it at once. Without any
-// of that some part of muster fails, and maybe much later: a listener loses reports that
-// it may not write.
+// of that some part of muster stands still, and maybe much later: a listener holds the
+// reports that it may not write.
 func (d *doctor) lookAtRights(ctx context.Context) finding {
 	var not, rules []string
 	for _, r := range rights() {

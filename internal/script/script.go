@@ -123,5 +123,7 @@ func Transient(err error) bool {
 			return true
 		}
 	}
-	return false
+	// What a script may not do is refused in other words than what a client may not: up to
+	// Redis 7.0, and since.
+	return strings.Contains(text, "The user executing the script can't ") || strings.Contains(text, "ACL failure in script")
 }

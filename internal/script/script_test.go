@@ -182,6 +182,8 @@ func TestTransient(t *testing.T) {
 		{reply("NOAUTH Authentication required."), true},
 		{reply("WRONGPASS invalid username-password pair"), true},
 		{reply("NOPERM this user has no permissions"), true},
+		{reply("ERR The user executing the script can't run this command or subcommand script: 819a, on @user_script:1."), true},
+		{reply("ERR ACL failure in script: User u has no permissions to run the 'hset' command"), true},
 		{reply("ERR max number of clients reached"), true},
 		{reply("ERR Protocol error: unauthenticated multibulk length"), true},
 		{reply("ERR Protocol error: unauthenticated bulk length"), true},
@@ -192,6 +194,31 @@ func TestTransient(t *testing.T) {
 		if got := script.Transient(c.err); got != c.want {
 			t.Errorf("Transient(%v) = %v", c.err, got)
 		}
+	}
+}
+
+// A script that does what its user may not is refused until the user may.
+func TestScriptOfOneWhoMayNot(t *testing.T) {
+	t.Parallel()
+	srv := redistest.OpenReal(t)
+	ctx := t.Context()
+	allow := func(rules ...any) {
+		t.Helper()
+		if err := srv.Client.Do(ctx, append([]any{"ACL", "SETUSER", "u", "on", "nopass", "~*", "+@all"}, rules...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := redis.NewClient(&redis.Options{Addr: srv.Addr, Username: "u", Password: "any"})
+	t.Cleanup(func() { client.Close() })
+	for _, rule := range []string{"-incrby", "resetkeys"} {
+		allow(rule)
+		if _, err := script.Run(ctx, client, add("a", 1)); !script.Transient(err) {
+			t.Errorf("%s: %v, want an error that time may mend", rule, err)
+		}
+	}
+	allow()
+	if _, err := script.Run(ctx, client, add("a", 1)); err != nil {
+		t.Error(err)
 	}
 }
 
