@@ -57,7 +57,7 @@ const (
 func runScripts(t *testing.T, dir string, open func(testing.TB) *redistest.Server) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir, RequireExplicitExec: true, RequireUniqueNames: true,
-		Deadline: time.Now().Add(5 * time.Minute), // shows the script that hangs, where go test shows goroutines
+		Deadline: time.Now().Add(8 * time.Minute), // shows the script that hangs, where go test shows goroutines
 		Setup: func(env *testscript.Env) error {
 			tb, ok := env.T().(testing.TB)
 			if !ok {
