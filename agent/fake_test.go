@@ -208,10 +208,10 @@ func (l *fakeListener) answers(n int) []wire.RCC {
 	return list
 }
 
-// eventually waits until ok, for 20 seconds at most.
+// eventually waits until ok, for some minutes at most.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

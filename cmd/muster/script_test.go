@@ -156,7 +156,7 @@ func exitStatus(ts *testscript.TestScript, err error) int {
 }
 
 // eventually [REGEXP --] program args: the program ends with 0 (and prints what
-// matches), within a minute.
+// matches), within patience.
 func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile("")
 	if len(args) > 1 && args[1] == "--" {
@@ -170,8 +170,11 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// patience is how long is waited for what takes a moment where nothing else runs.
+const patience = 3 * time.Minute
+
 func poll(ts *testscript.TestScript, what string, done func() bool) {
-	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s", what)
 		}
@@ -381,7 +384,7 @@ func redisAgain(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { close(end); <-ended })
 }
 
-// eventually-redis REGEXP COMMAND args: the answer matches, within a minute.
+// eventually-redis REGEXP COMMAND args: the answer matches, within patience.
 func eventuallyRedis(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[0])
 	poll(ts, "never so: "+strings.Join(args, " "), func() bool {

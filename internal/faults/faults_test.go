@@ -86,7 +86,7 @@ func (f *fixture) dispatch(key, then string, more ...string) bool {
 		f.Fatal(err)
 	}
 	err = f.DB.XAdd(f.Context(), &redis.XAddArgs{Stream: "muster:requests", Values: []any{
-		"key", key, "commands", commands, "hosts", hosts, "deadline_s", 120,
+		"key", key, "commands", commands, "hosts", hosts, "deadline_s", 600,
 	}}).Err()
 	if err == nil {
 		f.asked[key] = true
@@ -112,10 +112,10 @@ func (f *fixture) must(err error) {
 
 // allDone waits until every agent is done with every dispatch that was asked for, and
 // then takes stock: each ledger adds up, and each command has left exactly one mark.
-func (f *fixture) allDone(most time.Duration) {
+func (f *fixture) allDone() {
 	f.Helper()
 	open := f.asked
-	f.eventually(most, "all agents done with all dispatches", func() bool {
+	f.eventually(patience, "all agents done with all dispatches", func() bool {
 		still := map[string]bool{}
 		for key := range open {
 			if !f.doneWith(key) {

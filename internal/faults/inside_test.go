@@ -71,10 +71,10 @@ func newInsideOn(t testing.TB, rdb *redis.Client, further []string, w worker.Con
 	t.Cleanup(f.stop)
 	select {
 	case <-ready:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the swarm is not connected within a minute")
 	}
-	f.eventually(60*time.Second, "the swarm is online", func() bool {
+	f.eventually(patience, "the swarm is online", func() bool {
 		n, err := f.rdb.HLen(t.Context(), "{muster}:online").Result()
 		return err == nil && n == int64(s.Hosts)
 	})

@@ -31,8 +31,8 @@ func TestLossOfDatagrams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.eventually(60*time.Second, "the set is closed", func() bool { return f.recount("ACloss").State == "closed" })
-	f.eventually(60*time.Second, "all is confirmed", func() bool { return f.swarm.Unconfirmed() == 0 })
+	f.eventually(patience, "the set is closed", func() bool { return f.recount("ACloss").State == "closed" })
+	f.eventually(patience, "all is confirmed", func() bool { return f.swarm.Unconfirmed() == 0 })
 	a := f.recount("ACloss")
 	for _, w := range a.Wrong {
 		t.Error(w)

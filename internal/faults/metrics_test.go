@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -22,7 +21,7 @@ var measured = []string{"--metrics-bind", "127.0.0.1:0"}
 // metricsAddr is where a process says that its metrics are.
 func (f *fixture) metricsAddr(p *Process) (addr string) {
 	f.Helper()
-	f.eventually(60*time.Second, p.Name+" serves its metrics", func() bool {
+	f.eventually(patience, p.Name+" serves its metrics", func() bool {
 		log, err := os.Open(p.Log)
 		if err != nil {
 			return false
@@ -93,7 +92,7 @@ func TestMetricsAddUp(t *testing.T) {
 	}
 	every := append(append([]string{}, listeners...), workers...)
 	for _, addr := range every {
-		f.eventually(60*time.Second, addr+" is ready", func() bool { code, _ := f.ask(addr, "/readyz"); return code == http.StatusOK })
+		f.eventually(patience, addr+" is ready", func() bool { code, _ := f.ask(addr, "/readyz"); return code == http.StatusOK })
 		if code, said := f.ask(addr, "/healthz"); code != http.StatusOK || said != "ok\n" {
 			t.Errorf("/healthz: %d %q", code, said)
 		}
@@ -121,13 +120,13 @@ func TestMetricsAddUp(t *testing.T) {
 	}
 	for n := range cancelled {
 		key := fmt.Sprintf("ACm%d", n)
-		f.eventually(60*time.Second, key+" runs", func() bool {
+		f.eventually(patience, key+" runs", func() bool {
 			states, err := f.DB.HMGet(t.Context(), "{"+key+"}:hosts", f.Hosts()...).Result()
 			return err == nil && states[0] == "working" && states[1] == "working" && states[2] == "working"
 		})
 		if now := f.samples(workers[0]); now["muster_fleet_open_sets"] < 1 || now[`muster_fleet_hosts{state="working"}`] < 3 || now["muster_fleet_hosts_online"] != 3 || now["muster_fleet_listeners"] != 2 {
 			// It may be two seconds old.
-			f.eventually(60*time.Second, "the fleet is seen at work", func() bool {
+			f.eventually(patience, "the fleet is seen at work", func() bool {
 				now := f.samples(workers[0])
 				return now["muster_fleet_open_sets"] >= 1 && now[`muster_fleet_hosts{state="working"}`] >= 3 && now["muster_fleet_hosts_online"] == 3 && now["muster_fleet_listeners"] == 2
 			})
@@ -136,7 +135,7 @@ func TestMetricsAddUp(t *testing.T) {
 			t.Fatalf("muster cancel: %v %s", err, out)
 		}
 	}
-	f.eventually(120*time.Second, "all sets closed and counted", func() bool {
+	f.eventually(patience, "all sets closed and counted", func() bool {
 		return f.samples(every...)["muster_dispatch_duration_seconds_count"] >= dispatches
 	})
 
@@ -208,11 +207,11 @@ func TestMetricsAddUp(t *testing.T) {
 		t.Error("a listener answers a browser")
 	}
 	f.must(f.DB.XAdd(t.Context(), &redis.XAddArgs{Stream: "muster:requests", Values: []any{"commands", "{}"}}).Err())
-	f.eventually(60*time.Second, "abnormal data and a rejected request", func() bool {
+	f.eventually(patience, "abnormal data and a rejected request", func() bool {
 		now := f.samples(every...)
 		return now[`muster_listener_abnormal_data_total{kind="too_big"}`] >= 1 && now[`muster_worker_requests_total{result="rejected"}`] == 1
 	})
-	f.eventually(60*time.Second, "an archived job", func() bool { return f.samples(workers[1])[`muster_queue_jobs{state="archived"}`] == 1 })
+	f.eventually(patience, "an archived job", func() bool { return f.samples(workers[1])[`muster_queue_jobs{state="archived"}`] == 1 })
 }
 
 func binaryPath(t *testing.T) string {
@@ -244,7 +243,7 @@ func TestHealthOverAnOutage(t *testing.T) {
 	addrs := []string{f.metricsAddr(f.Listeners[0]), f.metricsAddr(f.Workers[0])}
 	for round := range 2 {
 		for _, addr := range addrs {
-			f.eventually(40*time.Second, addr+" is ready", func() bool { code, said := f.ask(addr, "/readyz"); return code == 200 && said == "ok\n" })
+			f.eventually(patience, addr+" is ready", func() bool { code, said := f.ask(addr, "/readyz"); return code == 200 && said == "ok\n" })
 			if status, said := f.health("--metrics-bind", addr); status != 0 || said != "ok\n" {
 				t.Errorf("muster health: %d %q", status, said)
 			}
@@ -254,7 +253,7 @@ func TestHealthOverAnOutage(t *testing.T) {
 		}
 		f.Redis.Kill()
 		for _, addr := range addrs {
-			f.eventually(60*time.Second, addr+" is not ready", func() bool {
+			f.eventually(patience, addr+" is not ready", func() bool {
 				code, said := f.ask(addr, "/readyz")
 				return code == 503 && strings.HasPrefix(said, "redis does not answer")
 			})
@@ -265,8 +264,8 @@ func TestHealthOverAnOutage(t *testing.T) {
 				t.Errorf("muster health: %d %q", status, said)
 			}
 		}
-		f.eventually(60*time.Second, "the fleet can't be read", func() bool { return f.samples(addrs[1])["muster_fleet_readable"] == 0 })
-		f.eventually(60*time.Second, "errors of Redis are counted", func() bool {
+		f.eventually(patience, "the fleet can't be read", func() bool { return f.samples(addrs[1])["muster_fleet_readable"] == 0 })
+		f.eventually(patience, "errors of Redis are counted", func() bool {
 			return f.samples(addrs[0])[`muster_redis_errors_total{why="no_answer"}`] > 0 && f.samples(addrs[1])[`muster_redis_errors_total{why="no_answer"}`] > 0
 		})
 		f.must(f.Redis.Start())

@@ -93,7 +93,7 @@ func (f *soak) wave(prefix string, first, n, deadline int) {
 		f.Fatal(err)
 	}
 	from, closed := last[0].ID, map[any]bool{} // an event may come twice
-	f.eventually(2*time.Minute, "all sets are closed", func() bool {
+	f.eventually(patience, "all sets are closed", func() bool {
 		events, err := f.rdb.XRangeN(f.Context(), "{muster}:events", "("+from, "+", 1000).Result()
 		for _, e := range events {
 			if from = e.ID; e.Values["type"] == "task.closed" {

@@ -37,6 +37,9 @@ func Build(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
+// patience is how long is waited for what takes seconds where nothing else runs.
+const patience = 3 * time.Minute
+
 // Config says what a System is made of.
 type Config struct {
 	Dir    string // where its files go; it must exist
@@ -109,7 +112,7 @@ func Start(ctx context.Context, cfg Config) (s *System, err error) {
 		}
 	}
 	for i, addr := range s.Addrs {
-		if err := Wait(ctx, 20*time.Second, s.Listeners[i].Name+" listens", func() bool { return listens(addr) }); err != nil {
+		if err := Wait(ctx, patience, s.Listeners[i].Name+" listens", func() bool { return listens(addr) }); err != nil {
 			return s, err
 		}
 	}
@@ -143,7 +146,7 @@ func (s *System) startDashboard(ctx context.Context, cfg Config, shared []string
 	if err := s.Dashboard.Start(); err != nil {
 		return err
 	}
-	return Wait(ctx, 20*time.Second, "the dashboard listens", func() bool { return listens(addr) })
+	return Wait(ctx, patience, "the dashboard listens", func() bool { return listens(addr) })
 }
 
 func (s *System) proxies() ([]string, error) {
@@ -182,7 +185,7 @@ func (s *System) Hosts() []string {
 
 // Gathered waits until all agents are online at a listener whose lease runs.
 func (s *System) Gathered(ctx context.Context) error {
-	return Wait(ctx, 40*time.Second, "all agents online", func() bool {
+	return Wait(ctx, patience, "all agents online", func() bool {
 		online, err := s.DB.HGetAll(ctx, "{muster}:online").Result()
 		if err != nil {
 			return false

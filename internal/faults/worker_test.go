@@ -28,7 +28,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	defer ended()
 	defer stop()
 	<-ready
-	f.eventually(60*time.Second, "old clients online", func() bool {
+	f.eventually(patience, "old clients online", func() bool {
 		n, err := f.DB.HLen(t.Context(), "{muster}:online").Result()
 		return err == nil && n == 7
 	})
@@ -47,7 +47,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 		}
 		f.pause(30 * time.Millisecond)
 	}
-	f.allDone(60 * time.Second)
+	f.allDone()
 	if kills != 3 {
 		t.Errorf("the worker was killed %d times, want 3", kills)
 	}

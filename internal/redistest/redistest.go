@@ -120,16 +120,19 @@ func (s *Server) Stop() { s.server.Kill() }
 // Pid is the process id of a real server.
 func (s *Server) Pid() int { return s.server.Pid() }
 
-// Eventually waits until done returns true, asking again every few milliseconds, and
-// fails the test with what after a minute.
+// patience is how long is waited for what takes a moment where nothing else runs.
+const patience = 3 * time.Minute
+
+// Eventually waits until done returns true, asking again every few milliseconds, more
+// seldom the longer it takes, and fails the test with what after some minutes.
 func Eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
+	wait := 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(wait) {
 		if done() {
 			return
 		}
+		wait = min(wait+wait/10, 50*time.Millisecond)
 	}
-	t.Fatalf("not within a minute: %s", what)
+	t.Fatalf("not within %v: %s", patience, what)
 }
