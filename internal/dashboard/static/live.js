@@ -8,6 +8,7 @@
   const patience = 20000; // ms for an answer
   const deaf = 40000; // ms without a word from the server: a still comes every 15 s
   const glance = 10000; // ms between two looks of a window that has no live connection
+  const pause = 5000; // ms, and up to half as many more, until what the server could not make is asked for again
   const asked = new Map(); // region -> {at, timer, again, running}
   let source = null;
   let heard = 0;
@@ -15,6 +16,7 @@
   let waiting = null; // for a place: aborted when the window does not want it any more
   let leave = () => {}; // gives the place back
   let glances = null;
+  let second = null; // look at what could not be made
   let fresh = true; // as the server has sent it: not connected yet
   let page = address(); // what is shown
 
@@ -72,6 +74,9 @@
     morph(x, y);
   }
 
+  // failed tells a page that could not be made, since Redis was in the way.
+  const failed = () => main.dataset.failed !== undefined;
+
   // awaits tells a page of what is not there, as a task set that is yet to be made.
   const awaits = () => main.dataset.awaits !== undefined;
 
@@ -90,7 +95,7 @@
   function swap(region, html) {
     const next = document.createElement("template");
     next.innerHTML = html; // the server has escaped what came from hosts, and no script may run but these files
-    if (region === "redis" && !next.content.querySelector("#redis-away") && main.dataset.failed !== undefined) location.reload(); // Redis is back
+    if (region === "redis" && !next.content.querySelector("#redis-away") && failed()) location.reload(); // Redis is back
     if (region !== "redis" && awaits()) { ask("", 0); return; }
     fill(region, next.content);
     follow(region, 0);
@@ -125,8 +130,9 @@
         const html = await answer.text();
         if (from !== location.href) state.again = true; // the reader has turned the page meanwhile
         else if (region && answer.ok) swap(region, html);
-        else if (!region && awaits() && answer.ok) location.reload(); // it has come
+        else if (!region && (awaits() || failed()) && answer.ok) location.reload(); // it has come
         else if (!region) fillAll(html);
+        if (answer.status === 503) later();
       } catch { // without a live connection all is asked for when it is back
         state.again = state.again || (source && source.readyState === EventSource.OPEN);
         state.at = Date.now();
@@ -134,6 +140,13 @@
       state.running = false;
       if (state.again) { state.again = false; ask(region); }
     }, wait);
+  }
+
+  // later looks again at the whole page: what was in the way may go without a word, and
+  // the word that Redis is back may come before the server can read all of it.
+  function later() {
+    clearTimeout(second);
+    second = setTimeout(() => ask("", 0), pause + Math.random() * pause / 2);
   }
 
   function fillAll(html) {
@@ -315,5 +328,6 @@
   const zone = document.getElementById("zone");
   if (zone) zone.textContent = "times are this browser's";
   localTimes(document);
+  if (main && failed()) later();
   open();
 })();
