@@ -181,14 +181,19 @@ func TestRedisAway(t *testing.T) {
 		}
 		return n
 	}
-	warned := func() int {
-		return logged(func(e *logrus.Entry) bool {
-			return e.Level <= logrus.WarnLevel && e.Message != "Redis has lost what it held"
-		})
-	} // whoever warns
+	warned := func() int { return logged(func(e *logrus.Entry) bool { return e.Level <= logrus.WarnLevel }) } // whoever warns
+	begun := func() int {
+		return logged(func(e *logrus.Entry) bool { return strings.HasPrefix(e.Message, "can't reach Redis") })
+	}
 	over := func() int { return logged(func(e *logrus.Entry) bool { return e.Message == "Redis works again" }) }
+	before := 0
 	for outage := 1; outage <= 2; outage++ {
-		redistest.Eventually(t, "the outage is logged", func() bool { return warned() == outage })
+		redistest.Eventually(t, "the outage is logged", func() bool { return warned() > before })
+		begin := time.Now()
+		redistest.Eventually(t, "all parts of the work have failed, and again", func() bool { return time.Since(begin) >= 3*time.Second })
+		if n := warned() - before; n != 1 || begun() == 0 {
+			t.Errorf("%d warnings of one outage, want 1", n)
+		}
 		f.redis.Start()
 		// The worker's client goes on giving its last error for up to a second.
 		look := *f
@@ -197,10 +202,9 @@ func TestRedisAway(t *testing.T) {
 		id := look.add("key", fmt.Sprintf("AC%d", outage), "commands", `{"uptime": 1}`)
 		look.event("task.sent", id)
 		look.drained()
-		redistest.Eventually(t, "the end of the outage is logged", func() bool { return over() == outage })
-		if n := warned(); n != outage {
-			t.Errorf("%d outages logged, want %d", n, outage)
-		}
+		redistest.Eventually(t, "the end of the outage is logged", func() bool { return over() == begun() })
+		// On a busy machine Redis may have been slow meanwhile, which is an outage, too.
+		before = warned()
 		f.redis.Stop()
 	}
 }
