@@ -49,6 +49,10 @@ func (e *emptied) wait(ctx context.Context) {
 // connected.
 func (d *dispatcher) noteEmptied(ctx context.Context) {
 	d.emptied.note()
+	d.callListeners(ctx)
+}
+
+func (d *dispatcher) callListeners(ctx context.Context) {
 	if err := d.roll.Call(ctx); err != nil {
 		d.log.WithError(err).Debug("listeners not called, they come by themselves")
 	}
@@ -58,8 +62,8 @@ func (d *dispatcher) noteEmptied(ctx context.Context) {
 type doubt struct {
 	sync.Mutex // one run doubts for all that go at the same time
 
-	saw    atomic.Bool // the roll had a listener when it was last looked at
-	called bool        // none was there at the first look, and they were called
+	saw     atomic.Bool // the roll had a listener when it was last looked at
+	settled bool        // there was none, and none came when they were called
 }
 
 // view is the roll as it is to be believed.
@@ -78,28 +82,32 @@ func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
 
 // lookTwice is for a roll without any listener. Where there was one, it is more likely
 // a roll that was lost a moment ago than one of a fleet all of whose listeners have
-// stopped: they are called and waited for, once. A worker that has not looked before
-// can't know whether there was one. It calls too, and waits only if one answers.
+// stopped: they are called and waited for, once. A worker that has not seen one yet can't
+// know whether there was one. It calls too, once, and waits only if one answers.
 func (d *dispatcher) lookTwice(ctx context.Context) (*tasks.View, error) {
 	view, err := d.look(ctx)
 	if err != nil || view.Listeners() > 0 {
 		return view, err
 	}
-	if !d.doubt.saw.Load() && !d.doubt.called {
-		if err := d.callListeners(ctx); err != nil {
-			return nil, err
-		}
-		d.doubt.called = true
-	}
-	if !d.doubt.saw.Load() {
+	saw := d.doubt.saw.Load()
+	if !saw && d.doubt.settled {
 		return view, nil
 	}
-	d.noteEmptied(ctx)
+	d.callListeners(ctx)
+	if !saw {
+		answered, err := d.listenersAnswer(ctx)
+		d.doubt.settled = err == nil
+		if err != nil || !answered {
+			return view, err
+		}
+	}
+	d.emptied.note()
 	if err := d.awaitListeners(ctx); err != nil {
 		return nil, err
 	}
 	if view, err = d.look(ctx); err == nil && view.Listeners() == 0 {
 		d.doubt.saw.Store(false)
+		d.doubt.settled = true
 	}
 	return view, err
 }
@@ -113,17 +121,14 @@ func (d *dispatcher) look(ctx context.Context) (*tasks.View, error) {
 	return view, err
 }
 
-// callListeners calls, and sets saw if one answers.
-func (d *dispatcher) callListeners(ctx context.Context) error {
-	if err := d.roll.Call(ctx); err != nil {
-		return err
-	}
+// listenersAnswer waits a moment for a listener that was called.
+func (d *dispatcher) listenersAnswer(ctx context.Context) (bool, error) {
 	for end := time.Now().Add(listenersCalled); time.Now().Before(end); pause.For(ctx, listenersEvery) {
 		if view, err := d.look(ctx); err != nil || view.Listeners() > 0 {
-			return err
+			return err == nil, err
 		}
 	}
-	return ctx.Err()
+	return false, ctx.Err()
 }
 
 // awaitListeners waits, after Redis was away or emptied, until the listeners have

@@ -187,4 +187,22 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 			t.Errorf("%s: ledger %s, want the host sent to", n, got)
 		}
 	}
+	// One that has seen a listener calls once when all have stopped, and then believes it.
+	d = f.dispatcher(&counter{})
+	for _, c := range []struct{ n, want string }{{"AC4", "sent:1"}, {"AC5", "offline:1"}, {"AC6", "offline:1"}} {
+		if err := d.run(ctx, "r"+c.n, job(`{"key":"`+c.n+`","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := counts(f.ledger(tasks.Number(c.n))); got != c.want {
+			t.Errorf("%s: ledger %s, want %s", c.n, got, c.want)
+		}
+		f.rdb.Del(ctx, tasks.KeyOnline, tasks.KeyListeners)
+	}
+	f.rdb.Publish(ctx, tasks.ChannelOff, "that is all")
+	for _, want := range []string{tasks.EveryHost, "that is all"} {
+		m, err := sub.ReceiveTimeout(ctx, time.Minute)
+		if got, ok := m.(*redis.Message); !ok || got.Payload != want {
+			t.Fatalf("heard %v, %v, want %q", m, err, want)
+		}
+	}
 }

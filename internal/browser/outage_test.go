@@ -43,7 +43,8 @@ func TestPageThatCouldNotBeMade(t *testing.T) {
 	allow("~{muster}:*", "~muster:*", "~asynq:*")
 	page := s.open(browser.Desktop, "/tasks/AC131")
 	page.until(`document.querySelector("main").dataset.failed !== undefined && ` + text("main") + `.includes("Redis refuses")`)
-	page.forgive() // it was answered with 503
+	page.forgive()                                                                                      // it was answered with 503
+	page.until(`performance.getEntriesByType("resource").some((e) => e.name.endsWith("/tasks/AC131"))`) // it has looked again, in vain
 	allow("~*")
 	page.until(text("main") + `.includes("kept")`)
 }

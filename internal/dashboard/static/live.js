@@ -16,7 +16,7 @@
   let waiting = null; // for a place: aborted when the window does not want it any more
   let leave = () => {}; // gives the place back
   let glances = null;
-  let second = null; // look at what could not be made
+  let second = null; // the look to come at what could not be made
   let fresh = true; // as the server has sent it: not connected yet
   let page = address(); // what is shown
 
@@ -145,8 +145,8 @@
   // later looks again at the whole page: what was in the way may go without a word, and
   // the word that Redis is back may come before the server can read all of it.
   function later() {
-    clearTimeout(second);
-    second = setTimeout(() => ask("", 0), pause + Math.random() * pause / 2);
+    if (second || document.hidden) return;
+    second = setTimeout(() => { second = null; ask("", 0); }, pause + Math.random() * pause / 2);
   }
 
   function fillAll(html) {
@@ -165,6 +165,7 @@
   function open() {
     clearTimeout(opening);
     if (source || waiting || !main || !main.dataset.live || document.hidden) return;
+    if (failed()) later();
     const mine = waiting = new AbortController();
     livePlaces.take(mine.signal, crowded).then((release) => {
       if (mine.signal.aborted) { release(); return; }
@@ -215,10 +216,11 @@
 
   function close() {
     clearTimeout(opening);
+    clearTimeout(second);
     clearInterval(glances);
     if (waiting) waiting.abort();
     if (source) source.close();
-    source = waiting = null;
+    source = waiting = second = null;
     leave();
     leave = () => {};
   }
@@ -328,6 +330,5 @@
   const zone = document.getElementById("zone");
   if (zone) zone.textContent = "times are this browser's";
   localTimes(document);
-  if (main && failed()) later();
   open();
 })();
