@@ -172,7 +172,7 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 	numbers := []string{"AC1", "AC2", "AC3"}
 	for _, n := range numbers {
 		group.Go(func() {
-			if err := d.run(ctx, "r"+n, job(`{"key":"`+n+`","commands":{"a":1},"hosts":["h1"]}`), false); err != nil {
+			if err := d.run(ctx, "r"+n, job(`{"key":"`+n+`","commands":{"a":1},"hosts":["h1","h2"]}`), false); err != nil {
 				t.Error(err)
 			}
 		})
@@ -181,10 +181,13 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 		t.Fatalf("heard %v, %v", m, err)
 	}
 	f.online("h1", "agent i1", to)
+	begin := time.Now()
+	redistest.Eventually(t, "another listener takes a second longer", func() bool { return time.Since(begin) >= time.Second })
+	f.online("h2", "agent i2", to)
 	group.Wait()
 	for _, n := range numbers {
-		if got := counts(f.ledger(tasks.Number(n))); got != "sent:1" {
-			t.Errorf("%s: ledger %s, want the host sent to", n, got)
+		if got := counts(f.ledger(tasks.Number(n))); got != "sent:2" {
+			t.Errorf("%s: ledger %s, want both hosts sent to", n, got)
 		}
 	}
 	// One that has seen a listener calls once when all have stopped, and then believes it.
