@@ -52,10 +52,10 @@ func (s *Server) Ready(context.Context) error {
 	return errors.Join(wrong...)
 }
 
-// lease renews the lease. It reports whether it was still running.
-func (s *Server) lease(ctx context.Context) (running bool, err error) {
+// lease begins or renews the lease, as of says. It reports whether it was still running.
+func (s *Server) lease(ctx context.Context, of func(context.Context, string) (bool, error)) (running bool, err error) {
 	asked := time.Now()
-	if running, err = s.roll.Lease(ctx, s.cfg.ID); err == nil {
+	if running, err = of(ctx, s.cfg.ID); err == nil {
 		s.condition.leased.Store(&asked)
 	}
 	return running, err

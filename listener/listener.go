@@ -323,7 +323,7 @@ func (s *Server) begin(ctx context.Context) error {
 		}
 	}
 	// Before the first host: a host of a listener without a lease is not online.
-	if _, err := s.lease(ctx); err != nil {
+	if _, err := s.lease(ctx, s.roll.Lease); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
 	return nil

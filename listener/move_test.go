@@ -72,7 +72,7 @@ func (g *gate) pass(ctx context.Context, cmds ...redis.Cmder) context.Context {
 func (g *gate) asleep(r *running) {
 	r.t.Helper()
 	g.close()
-	redistest.Eventually(r.t, r.ID()+" is about to renew its lease", func() bool { return g.holds(tasks.KeyListeners + " " + r.ID()) })
+	redistest.Eventually(r.t, r.ID()+" is about to renew its lease", func() bool { return g.holds(tasks.KeyRebuilding + " " + r.ID()) })
 	r.rdb.ZAdd(ctx, tasks.KeyListeners, redis.Z{Score: 1, Member: r.ID()})
 }
 

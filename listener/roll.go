@@ -56,7 +56,7 @@ func (s *Server) keepLease(ctx context.Context) error {
 			return err
 		}
 		s.insist(ctx, "lease not renewed", func() error {
-			running, err := s.lease(ctx)
+			running, err := s.lease(ctx, s.roll.Renew)
 			if err == nil && !running {
 				s.log.Warn("lease had ended, hosts are put on the roll again")
 				s.hold(s.members.names())

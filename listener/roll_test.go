@@ -270,4 +270,20 @@ func TestCalled(t *testing.T) {
 	if rs.Client.ZScore(ctx, tasks.KeyListeners, "a").Val() == 0 {
 		t.Error("it has no lease")
 	}
+	if rs.Client.Exists(ctx, tasks.KeyRebuilding).Val() == 0 {
+		t.Error("nobody is told that the roll was lost")
+	}
+}
+
+// So it has when another listener begins on the empty roll.
+func TestCalledByNewListener(t *testing.T) {
+	t.Parallel()
+	rs := redistest.Open(t)
+	r := start(t, rs, Config{ID: "a"}, slow)
+	r.old("127.0.11.2")
+	r.on("127.0.11.2")
+	r.hears()
+	rs.Client.FlushAll(ctx)
+	start(t, rs, Config{ID: "b"}, slow)
+	r.on("127.0.11.2")
 }

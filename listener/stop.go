@@ -52,7 +52,7 @@ func (s *Server) stop(p parts) {
 	defer done()
 	s.drain(ctx)
 	p.writing.Stop()
-	if _, err := s.roll.Lease(ctx, s.cfg.ID); err != nil {
+	if _, err := s.roll.Renew(ctx, s.cfg.ID); err != nil {
 		s.log.WithError(err).Warn("lease not renewed, hosts have less time to come back")
 	}
 

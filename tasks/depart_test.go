@@ -278,6 +278,9 @@ func TestLease(t *testing.T) {
 		before := f.now()
 		running, err := roll.Lease(ctx, "l1")
 		f.must(err)
+		if view, err := roll.View(ctx); err != nil || view.Rebuilding() > 0 {
+			t.Errorf("%s: %v, incomplete for %v", c.what, err, view.Rebuilding())
+		}
 		if running != c.running {
 			t.Errorf("%s: running %v", c.what, running)
 		}
@@ -291,6 +294,55 @@ func TestLease(t *testing.T) {
 	f.must(err)
 	if want := map[string]bool{"l1": true, "bystander": true}; !maps.Equal(leases, want) {
 		t.Errorf("leases %v, want %v", leases, want)
+	}
+}
+
+// A listener that finds its lease lost says that the roll is incomplete, and the first
+// one of all calls the others.
+func TestRenewLost(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	ctx := t.Context()
+	roll := tasks.NewRoll(f.rdb)
+	sub := f.rdb.Subscribe(ctx, tasks.ChannelOff)
+	defer sub.Close()
+	_, err := sub.Receive(ctx)
+	f.must(err)
+	rebuilding := func() time.Duration {
+		t.Helper()
+		view, err := roll.View(ctx)
+		f.must(err)
+		return view.Rebuilding()
+	}
+	renew := func(listener string, want bool) {
+		t.Helper()
+		running, err := roll.Renew(ctx, listener)
+		f.must(err)
+		if running != want {
+			t.Errorf("%s: running %v", listener, running)
+		}
+	}
+	_, err = roll.Lease(ctx, "new") // after the loss, and knows nothing of it
+	f.must(err)
+	renew("new", true)
+	if left := rebuilding(); left > 0 {
+		t.Errorf("incomplete for %v, though no lease was lost", left)
+	}
+	renew("l1", false)
+	if left := rebuilding(); left <= 0 || left > tasks.RebuildTime {
+		t.Errorf("incomplete for %v, want up to %v", left, tasks.RebuildTime)
+	}
+	f.rdb.Del(ctx, tasks.KeyRebuilding)
+	f.lease("l1", -time.Second)
+	renew("l1", false)
+	if left := rebuilding(); left > 0 {
+		t.Errorf("incomplete for %v, though the lease had only ended", left)
+	}
+	f.must(f.rdb.Publish(ctx, tasks.ChannelOff, "that is all").Err())
+	for _, want := range []string{tasks.EveryHost, "that is all"} {
+		if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != want {
+			t.Fatalf("heard %v, %v, want %q", m, err, want)
+		}
 	}
 }
 

@@ -20,6 +20,11 @@ import (
 // says so every third of that time.
 const LeaseTime = 15 * time.Second
 
+// RebuildTime is how long the roll is taken for incomplete after a listener has found
+// that its lease was lost. A lease is renewed three times in its length, so that by then
+// every listener has found the same, and had a second to put its hosts on the roll again.
+const RebuildTime = LeaseTime/3 + time.Second
+
 // ChangeKind is what has happened to a host at a listener.
 type ChangeKind string
 
@@ -246,12 +251,23 @@ func (r *Roll) runAll(ctx context.Context, calls []script.Call) error {
 	return nil
 }
 
-// Lease begins or renews a listener's lease. It returns false if the lease was not
-// running: the listener's hosts may have been taken off the roll, and it should put
-// all of them on again.
+// Lease begins a listener's lease. It returns true if one of the same id was running.
 func (r *Roll) Lease(ctx context.Context, listener string) (bool, error) {
-	call := script.Call{Script: leaseScript, Keys: []string{KeyListeners}, Args: []any{listener, LeaseTime.Milliseconds()}}
-	running, err := r.isOne(ctx, call)
+	return r.lease(ctx, listener, "begin")
+}
+
+// Renew renews a listener's lease. It returns false if the lease was not running: the
+// listener's hosts may have been taken off the roll, and it should put all of them on
+// again. If there was none at all, the roll is incomplete for RebuildTime.
+func (r *Roll) Renew(ctx context.Context, listener string) (bool, error) {
+	return r.lease(ctx, listener, "renew")
+}
+
+func (r *Roll) lease(ctx context.Context, listener, mode string) (bool, error) {
+	running, err := r.isOne(ctx, script.Call{
+		Script: leaseScript, Keys: []string{KeyListeners, KeyRebuilding},
+		Args: []any{listener, LeaseTime.Milliseconds(), mode, RebuildTime.Milliseconds()},
+	})
 	if err != nil {
 		return false, fmt.Errorf("renew the lease: %w", err)
 	}

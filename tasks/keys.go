@@ -11,6 +11,7 @@ func Keys() []KeyInfo {
 		{KeyOnline, "hash", "listener, worker", "all", "none: an entry goes when its host does"},
 		{KeyClients, "hash", "listener, worker", "all", "none: an entry goes when its host does"},
 		{KeyListeners, "zset", "listener, worker", "all", "none: an entry goes when its lease has ended"},
+		{KeyRebuilding, "string", "listener", "worker", "6 s"},
 		{KeyAt("<listener>"), "set", "listener, worker", "listener, worker", "none: swept when the lease has ended"},
 		{KeyDeparted, "zset", "listener, worker", "listener, worker", "none: an entry goes once the host's keys are deleted"},
 		{KeyEvents, "stream", "all", "anyone", "capped at about 100,000 entries"},
@@ -43,16 +44,17 @@ type KeyInfo struct{ Name, Type, Writers, Readers, Expiry string }
 
 // The keys that muster has once.
 const (
-	KeyOnline    = "{muster}:online"
-	KeyClients   = "{muster}:clients"
-	KeyListeners = "{muster}:listeners"
-	KeyDeparted  = "{muster}:departed"
-	KeyEvents    = "{muster}:events"
-	KeySets      = "{muster}:sets"
-	KeyDue       = "{muster}:due"
-	KeyArrived   = "{muster}:arrived"
-	KeyJobs      = "{muster}:jobs"
-	KeyRequests  = "muster:requests"
+	KeyOnline     = "{muster}:online"
+	KeyClients    = "{muster}:clients"
+	KeyListeners  = "{muster}:listeners"
+	KeyRebuilding = "{muster}:rebuilding"
+	KeyDeparted   = "{muster}:departed"
+	KeyEvents     = "{muster}:events"
+	KeySets       = "{muster}:sets"
+	KeyDue        = "{muster}:due"
+	KeyArrived    = "{muster}:arrived"
+	KeyJobs       = "{muster}:jobs"
+	KeyRequests   = "muster:requests"
 )
 
 // KeyAt is the set of the hosts that a listener holds.

@@ -51,9 +51,10 @@ func ParsePlace(s string) (addr netip.AddrPort, listener string, err error) {
 // View is the roll as seen with the leases of one moment: the listeners whose lease
 // had not ended.
 type View struct {
-	rdb  redis.UniversalClient
-	now  time.Time
-	live map[string]bool
+	rdb        redis.UniversalClient
+	now        time.Time
+	live       map[string]bool
+	rebuilding time.Duration
 }
 
 // View reads the leases. Use it for one piece of work and then drop it.
@@ -62,18 +63,29 @@ func (r *Roll) View(ctx context.Context) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leases of listeners: %w", err)
 	}
-	names, err := r.rdb.ZRangeByScore(ctx, KeyListeners, &redis.ZRangeBy{
-		Min: "(" + strconv.FormatInt(now.UnixMilli(), 10), Max: "+inf",
-	}).Result()
+	var names *redis.StringSliceCmd
+	var rebuilding *redis.DurationCmd
+	_, err = r.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		names = p.ZRangeByScore(ctx, KeyListeners, &redis.ZRangeBy{
+			Min: "(" + strconv.FormatInt(now.UnixMilli(), 10), Max: "+inf",
+		})
+		// After the leases: who has one again after a loss has written this before it.
+		rebuilding = p.PTTL(ctx, KeyRebuilding)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("leases of listeners: %w", err)
 	}
-	live := make(map[string]bool, len(names))
-	for _, name := range names {
+	live := make(map[string]bool, len(names.Val()))
+	for _, name := range names.Val() {
 		live[name] = true
 	}
-	return &View{r.rdb, now, live}, nil
+	return &View{r.rdb, now, live, rebuilding.Val()}, nil
 }
+
+// Rebuilding is how long the roll is incomplete for, because Redis has lost it a moment
+// ago and the listeners write it again. 0 or less: it is complete.
+func (v *View) Rebuilding() time.Duration { return v.rebuilding }
 
 // Now is the moment of the view by Redis's clock.
 func (v *View) Now() time.Time { return v.now }

@@ -33,6 +33,7 @@ type dispatcher struct {
 
 	// recovering reports whether Redis was away a moment ago.
 	recovering func() bool
+	answerIn   time.Duration // how long listeners that were called have to answer
 	emptied    emptied
 	doubt      doubt
 

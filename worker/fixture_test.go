@@ -99,6 +99,21 @@ func (f *fixture) online(host, client string, addr netip.AddrPort) {
 	}
 }
 
+// back has a listener say again, after Redis has lost its roll, that an agent is
+// connected to it.
+func (f *fixture) back(listener, host string) {
+	f.Helper()
+	ctx := f.Context()
+	roll := tasks.NewRoll(f.rdb)
+	if _, err := roll.Renew(ctx, listener); err != nil {
+		f.Fatal(err)
+	}
+	on := tasks.Change{Kind: tasks.On, Host: host, Addr: netip.MustParseAddrPort("127.0.0.1:9"), Client: "agent i1"}
+	if _, _, err := roll.Apply(ctx, listener, []tasks.Change{on}); err != nil {
+		f.Fatal(err)
+	}
+}
+
 // event waits for an event of a type about a request.
 func (f *fixture) event(kind, request string) tasks.Event {
 	f.Helper()

@@ -15,7 +15,7 @@ const (
 	listenersGood  = 5 // looks in a row that find all leases running
 	// A Redis that has come back empty knows of no listener until it renews its lease,
 	// and nobody knows how many there are: when that time is over all have done it.
-	listenersFirst = tasks.LeaseTime/3 + time.Second
+	listenersFirst = tasks.RebuildTime
 	// How long a worker that has never seen a listener waits for one to answer its call.
 	// One that is connected to Redis does within milliseconds.
 	listenersCalled = time.Second
@@ -68,13 +68,24 @@ type doubt struct {
 
 // view is the roll as it is to be believed.
 func (d *dispatcher) view(ctx context.Context) (*tasks.View, error) {
-	if err := d.awaitListeners(ctx); err != nil {
-		return nil, err
+	for {
+		if err := d.awaitListeners(ctx); err != nil {
+			return nil, err
+		}
+		view, err := d.look(ctx)
+		if err == nil && view.Listeners() == 0 {
+			view, err = d.doubted(ctx)
+		}
+		if err != nil || view.Rebuilding() <= 0 {
+			return view, err
+		}
+		// Some of the listeners are back, and others may not be.
+		pause.For(ctx, view.Rebuilding())
 	}
-	view, err := d.look(ctx)
-	if err != nil || view.Listeners() > 0 {
-		return view, err
-	}
+}
+
+// doubted is the roll that a worker believes after a look that found no listener.
+func (d *dispatcher) doubted(ctx context.Context) (*tasks.View, error) {
 	d.doubt.Lock()
 	defer d.doubt.Unlock()
 	return d.lookTwice(ctx)
@@ -123,7 +134,7 @@ func (d *dispatcher) look(ctx context.Context) (*tasks.View, error) {
 
 // listenersAnswer waits a moment for a listener that was called.
 func (d *dispatcher) listenersAnswer(ctx context.Context) (bool, error) {
-	for end := time.Now().Add(listenersCalled); time.Now().Before(end); pause.For(ctx, listenersEvery) {
+	for end := time.Now().Add(d.answerIn); time.Now().Before(end); pause.For(ctx, listenersEvery) {
 		if view, err := d.look(ctx); err != nil || view.Listeners() > 0 {
 			return err == nil, err
 		}

@@ -161,13 +161,13 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
-	to := netip.MustParseAddrPort("127.0.0.1:9")
 	sub := f.rdb.Subscribe(ctx, tasks.ChannelOff)
 	defer sub.Close()
 	if _, err := sub.Receive(ctx); err != nil {
 		t.Fatal(err)
 	}
 	d := f.dispatcher(&counter{})
+	d.answerIn = time.Minute
 	var group sync.WaitGroup
 	numbers := []string{"AC1", "AC2", "AC3"}
 	for _, n := range numbers {
@@ -180,15 +180,18 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 	if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != tasks.EveryHost {
 		t.Fatalf("heard %v, %v", m, err)
 	}
-	f.online("h1", "agent i1", to)
+	f.back("l1", "h1")
 	begin := time.Now()
 	redistest.Eventually(t, "another listener takes a second longer", func() bool { return time.Since(begin) >= time.Second })
-	f.online("h2", "agent i2", to)
+	f.back("l2", "h2")
 	group.Wait()
 	for _, n := range numbers {
 		if got := counts(f.ledger(tasks.Number(n))); got != "sent:2" {
 			t.Errorf("%s: ledger %s, want both hosts sent to", n, got)
 		}
+	}
+	if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != tasks.EveryHost {
+		t.Fatalf("heard %v, %v of the listener that was back first", m, err)
 	}
 	// One that has seen a listener calls once when all have stopped, and then believes it.
 	d = f.dispatcher(&counter{})
@@ -207,5 +210,30 @@ func TestFirstLookFindsNoListener(t *testing.T) {
 		if got, ok := m.(*redis.Message); !ok || got.Payload != want {
 			t.Fatalf("heard %v, %v, want %q", m, err, want)
 		}
+	}
+}
+
+// Redis has lost its roll, and one listener is back when a worker starts: it waits until
+// the others have had the time, too.
+func TestFirstLookFindsSomeListeners(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.back("l1", "h1")
+	f.rdb.PExpire(t.Context(), tasks.KeyRebuilding, 12*time.Second)
+	looked := make(chan struct{})
+	d := f.dispatcher(&counter{})
+	d.recovering = sync.OnceValue(func() bool { close(looked); return false })
+	done := make(chan error, 1)
+	go func() {
+		done <- d.run(t.Context(), "r1", job(`{"key":"AC1","commands":{"a":1},"hosts":["h1","h2"]}`), false)
+	}()
+	<-looked
+	redistest.Eventually(t, "the worker has looked", func() bool { return d.doubt.saw.Load() })
+	f.back("l2", "h2")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(f.ledger("AC1")); got != "sent:2" {
+		t.Errorf("ledger %s, want both hosts sent to", got)
 	}
 }

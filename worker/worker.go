@@ -320,7 +320,8 @@ func (w *Worker) dispatcher(store *tasks.Store, socket emitter) *dispatcher {
 	return &dispatcher{
 		rdb: w.cfg.Redis, store: store, roll: tasks.NewRoll(w.cfg.Redis), socket: socket,
 		arrived: tasks.NewAgenda(w.cfg.Redis, tasks.KeyArrived), udpPort: uint16(w.cfg.UDPPort), log: w.cfg.Log, recovering: func() bool { return false },
-		after: w.after, stats: &w.stats,
+		answerIn: listenersCalled,
+		after:    w.after, stats: &w.stats,
 	}
 }
 

@@ -85,3 +85,26 @@ func TestRedisEmptiedInTheMidst(t *testing.T) {
 	}
 	f.allDone()
 }
+
+// TestRollHalfBack starts a worker when Redis was emptied and one of two listeners is
+// back on the roll: the hosts of the other one are told, too.
+func TestRollHalfBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{Listeners: 2, Workers: 1, Agents: 4})
+	ctx := t.Context()
+	f.Workers[0].Kill()
+	f.must(f.Listeners[1].Pause())
+	f.must(f.DB.FlushAll(ctx).Err())
+	f.eventually(patience, "one listener is back", func() bool { return f.DB.ZCard(ctx, "{muster}:listeners").Val() == 1 })
+	if !f.DB.Expire(ctx, "{muster}:rebuilding", 20*time.Second).Val() { // the machine may be slow
+		t.Error("nobody is told that the roll was lost")
+	}
+	if !f.dispatch("AChalf", "") {
+		t.Fatal("request not taken")
+	}
+	f.must(f.Workers[0].Start())
+	f.eventually(patience, "the dispatch is under way", func() bool { return f.DB.ZCard(ctx, "{muster}:jobs").Val() == 1 })
+	f.pause(3 * time.Second) // a worker that believed the roll would have told who is there
+	f.must(f.Listeners[1].Resume())
+	f.allDone()
+}
