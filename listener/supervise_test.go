@@ -243,7 +243,7 @@ func TestAServiceThatCantStayUp(t *testing.T) {
 func TestListensAgain(t *testing.T) {
 	t.Parallel()
 	rs := redistest.Open(t)
-	s, err := New(Config{Redis: rs.Client, ID: "a"})
+	s, err := New(Config{Redis: rs.Client, ID: "a", Drain: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,13 +257,15 @@ func TestListensAgain(t *testing.T) {
 	go func() { ended <- s.Serve(serving, ln) }()
 	r := &running{Server: s, t: t, addr: ln.Addr().String(), rdb: rs.Client}
 	first, _ := r.agent("web-1", "i1")
+	served := s.Stats().Connections.Load()
 	ln.Close()
+	// A connection that is made counts only when it is served: the system keeps the old
+	// socket until the goroutine that accepts has let it go.
 	redistest.Eventually(t, "the address is listened on again", func() bool {
-		conn, err := net.Dial("tcp", r.addr)
-		if err == nil {
+		if conn, err := net.Dial("tcp", r.addr); err == nil {
 			conn.Close()
 		}
-		return err == nil
+		return s.Stats().Connections.Load() > served
 	})
 	r.agent("web-2", "i1")
 	first.say(wire.Answer{Task: "AC1", RCC: wire.RCCReceived, Seq: 1})
