@@ -339,7 +339,8 @@ func TestCancelTwice(t *testing.T) {
 	t.Parallel()
 	l := newFakeListener(t)
 	f := newLedger(t)
-	l.put("AC1", "1-0", f.add("one")+"; trap '' TERM; sleep 300 & while :; do wait; done", f.add("two"))
+	deaf := "trap '' TERM; " + f.add("one") + "; sleep 300 & while :; do wait; done"
+	l.put("AC1", "1-0", deaf, f.add("two"))
 	cfg := testConfig(t, l.addr())
 	cfg.KillAfter = 300 * time.Millisecond
 	log, hook := logtest.NewNullLogger()
@@ -367,7 +368,7 @@ func TestCancelTwice(t *testing.T) {
 		t.Errorf("said %d times that it is cancelled", said)
 	}
 	for _, s := range got[wire.Status](l) {
-		if s.Working == f.add("two") || s.Result != nil && s.Result.Command != f.add("one")+"; trap '' TERM; sleep 300 & while :; do wait; done" {
+		if s.Working == f.add("two") || s.Result != nil && s.Result.Command != deaf {
 			t.Errorf("%+v, and nothing of the second command should be said", s)
 		}
 	}

@@ -85,7 +85,7 @@ func TestStoppedBetween(t *testing.T) {
 	t.Parallel()
 	l := newFakeListener(t)
 	f := newLedger(t)
-	l.put("AC1", "1-0", f.add("one"), f.add("two")+"; trap '' TERM; while :; do sleep 1; done", f.add("three"))
+	l.put("AC1", "1-0", f.add("one"), "trap '' TERM; "+f.add("two")+"; while :; do sleep 1; done", f.add("three"))
 	cfg := testConfig(t, l.addr())
 	cfg.KillAfter = 300 * time.Millisecond
 	a, stop := runAgent(t, cfg)
