@@ -180,11 +180,11 @@ func TestAsksAgain(t *testing.T) {
 		t.Fatalf("with all used up: %q", got)
 	}
 	f.state(n, "web-1", tasks.Sent)
-	f.pass(n, 47*time.Second, "web-1")
+	f.pass(n, 30*time.Second, "web-1")
 	if got, _ := f.count(n, "web-1"); got != "" {
-		t.Fatalf("47 s after the last: %q", got)
+		t.Fatalf("30 s after the last: %q", got)
 	}
-	f.pass(n, 2*time.Second, "web-1")
+	f.pass(n, 19*time.Second, "web-1")
 	if got, _ := f.count(n, "web-1"); got != "spent: web-1" {
 		t.Fatalf("49 s after the last: %q", got)
 	}
