@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/musterhq/muster/internal/browser"
@@ -45,6 +46,43 @@ func TestPageThatCouldNotBeMade(t *testing.T) {
 	page.until(`document.querySelector("main").dataset.failed !== undefined && ` + text("main") + `.includes("Redis refuses")`)
 	page.forgive()                                                                                      // it was answered with 503
 	page.until(`performance.getEntriesByType("resource").some((e) => e.name.endsWith("/tasks/AC131"))`) // it has looked again, in vain
+
+	// Nobody sees it: it has no look before it, and none after the one that is under way.
+	value[bool](page, `(() => {
+		const set = setTimeout, clear = clearTimeout;
+		window.looks = new Set();
+		window.setTimeout = (f, ms) => {
+			const id = set(() => { looks.delete(id); f(); }, ms);
+			if (ms >= 5000) looks.add(id);
+			return id;
+		};
+		window.clearTimeout = (id) => { looks.delete(id); clear(id); };
+		return true;
+	})()`)
+	page.until(`looks.size === 1`)
+	see := func(hidden bool) string {
+		return fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %v, configurable: true });
+			document.dispatchEvent(new Event("visibilitychange"));`, hidden)
+	}
+	if n := value[int](page, see(true)+`looks.size`); n != 0 {
+		t.Errorf("a page that nobody sees has %d looks before it", n)
+	}
+	value[bool](page, see(false)+`
+		const ask = fetch;
+		window.fetch = async (...what) => {
+			window.fetch = ask;
+			`+see(true)+`
+			const answer = await ask(...what);
+			setTimeout(() => { window.answered = true; }, 500); // when the page has dealt with it
+			return answer;
+		};
+		true`)
+	page.until(`window.answered`)
+	if n := value[int](page, `looks.size`); n != 0 {
+		t.Errorf("a page that nobody sees is to look again after an answer: %d", n)
+	}
+	value[bool](page, see(false)+`true`)
+	page.until(`looks.size === 1`)
 	allow("~*")
 	page.until(text("main") + `.includes("kept")`)
 }

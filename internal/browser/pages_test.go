@@ -222,7 +222,7 @@ func (s *site) add(fields ...string) {
 
 func (s *site) ended(key string) {
 	s.Helper()
-	err := faults.Wait(s.Context(), time.Minute, key+" ended", func() bool {
+	err := faults.Wait(s.Context(), 3*time.Minute, key+" ended", func() bool {
 		return s.DB.HGet(s.Context(), "{"+key+"}:meta", "state").Val() == "closed"
 	})
 	if err != nil {
@@ -327,7 +327,7 @@ func TestHostileText(t *testing.T) {
 		}
 	}
 	s.add("key", "AC667", "commands", lie)
-	if err := faults.Wait(ctx, time.Minute, "a rejected request", func() bool {
+	if err := faults.Wait(ctx, 3*time.Minute, "a rejected request", func() bool {
 		return s.DB.ZCard(ctx, "asynq:{dispatch}:archived").Val() == 1
 	}); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func TestHostileText(t *testing.T) {
 // rejection waits until a request was rejected and returns the reason.
 func (s *site) rejection() (reason string) {
 	s.Helper()
-	err := faults.Wait(s.Context(), time.Minute, "a rejected request", func() bool {
+	err := faults.Wait(s.Context(), 3*time.Minute, "a rejected request", func() bool {
 		for _, e := range s.DB.XRange(s.Context(), "{muster}:events", "-", "+").Val() {
 			if e.Values["type"] == "request.rejected" {
 				reason, _ = e.Values["reason"].(string)
