@@ -75,7 +75,7 @@ func (s *Server) NewClient(retries int) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: s.addr, MaxRetries: retries, DisableIdentity: true,
 		// The server has other work, too, and the machine may be busy.
-		ReadTimeout: 30 * time.Second,
+		ReadTimeout:              30 * time.Second,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
