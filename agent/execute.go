@@ -97,12 +97,26 @@ func (a *Agent) runSet(ctx, own context.Context, s taskSet, resumed bool) {
 	if ctx.Err() != nil && s.Ended < len(s.Commands) && !errors.Is(context.Cause(own), errCancelled) {
 		return // the agent stops: the next run goes on
 	}
-	// Lost with a power cut, it is found out again: all has ended, or the deadline
-	// is past.
-	if err := a.journal.note(record{Kind: kindOver, Number: s.Number, Request: s.Request}); err != nil {
-		log.WithError(err).Error("end of a task set not in the journal")
-	}
 	log.WithFields(logrus.Fields{"run": s.Ended, "commands": len(s.Commands)}).Info("task set ended")
+	a.over(ctx, log, s)
+}
+
+// over journals that s is over, and tries again until it can be written or ctx ends:
+// without it s would be one of the unfinished for as long as the agent runs. Lost with
+// the process or the power, it is found out again: all has ended, or the deadline is past.
+func (a *Agent) over(ctx context.Context, log logrus.FieldLogger, s taskSet) {
+	for failing := false; ; failing = true {
+		err := a.journal.note(record{Kind: kindOver, Number: s.Number, Request: s.Request})
+		if err == nil {
+			return
+		}
+		if !failing {
+			log.WithError(err).Error("end of a task set waits, the journal can't be written")
+		}
+		if !pause.For(ctx, between(a.retryMin, a.retryMax)) {
+			return
+		}
+	}
 }
 
 // turn waits for one of the places to run in. It returns false if ctx or the

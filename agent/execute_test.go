@@ -347,6 +347,26 @@ func TestNoCommandStartsUnknownToTheJournal(t *testing.T) {
 	f.expect(t, "one")
 }
 
+// The end of a set does not fit on the disk: it is unfinished until it does, and no longer.
+func TestEndOfASetWaitsForTheJournal(t *testing.T) {
+	t.Parallel()
+	l := newFakeListener(t)
+	f := newLedger(t)
+	l.put("AC1", "1-0", f.add("one"))
+	a, _ := runAgent(t, testConfig(t, l.addr()))
+	connected(t, a)
+	bad := spoil(a, `"k":"over"`)
+	tell(t, a, "AC1")
+	l.results("AC1", 1)
+	eventually(t, "two failures", func() bool { return bad.failed.Load() >= 2 })
+	if n := len(a.journal.unfinished()); n != 1 {
+		t.Errorf("%d sets are unfinished, want 1", n)
+	}
+	bad.noSpace.Store(false)
+	eventually(t, "the end of the set", func() bool { return len(a.journal.unfinished()) == 0 })
+	f.expect(t, "one")
+}
+
 // Reports that nobody confirms do not pile up without an end: no set is taken up
 // until they are.
 func TestNothingIsTakenUpOnTooManyReports(t *testing.T) {

@@ -16,6 +16,9 @@ func TestListenerKilled(t *testing.T) {
 	f := newFixture(t, Config{Listeners: 2, Workers: 1, Agents: 6})
 	f.dispatch("ACbefore", "")
 	f.allDone()
+	f.eventually(patience, "the worker's last word on it", func() bool { // the hosts may be faster
+		return f.DB.HExists(t.Context(), "{ACbefore}:meta", "announced").Val()
+	})
 	before, err := Recount(t.Context(), f.DB, "ACbefore")
 	f.must(err)
 
