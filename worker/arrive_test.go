@@ -141,7 +141,7 @@ func TestManyWaitForOneHost(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
 	d := f.dispatcher(&counter{})
-	const sets = 200
+	const sets = 2 * arriveBurst
 	for i := range sets {
 		if err := d.run(ctx, fmt.Sprint("r", i), job(fmt.Sprintf(waiting, fmt.Sprintf("AC%d", i), `["h1"]`)), false); err != nil {
 			t.Fatal(err)

@@ -131,9 +131,9 @@ func (b *bench) past(n tasks.Number) {
 // number the newest.
 func (b *bench) many(n int) {
 	b.Helper()
-	for from := 0; from < n; from += 1000 {
+	for from := 0; from < n; from += 200 {
 		_, err := b.rdb.Pipelined(b.Context(), func(p redis.Pipeliner) error {
-			for i := from; i < min(from+1000, n); i++ {
+			for i := from; i < min(from+200, n); i++ {
 				number := tasks.Number(fmt.Sprintf("AC%06d", i))
 				p.HSet(b.Context(), tasks.KeyMeta(number), "state", "closed", "request", "r", "created_ms", 1_700_000_000_000+i*1000,
 					"deadline_ms", 1_700_000_600_000+i*1000, "closed_ms", 1_700_000_001_000+i*1000, "timeout_s", 600, "commands", 1,
