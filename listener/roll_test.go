@@ -253,37 +253,34 @@ func TestRotationIsCheap(t *testing.T) {
 	}
 }
 
-// Redis has lost all: a call has the roll back at once, where the listener's own time
-// for it has not come by far.
+// Redis has lost all: a call of a worker, or of another listener that begins on the empty
+// roll, has it back at once, where the listener's own time for it has not come by far.
 func TestCalled(t *testing.T) {
 	t.Parallel()
-	rs := redistest.Open(t)
-	r := start(t, rs, Config{ID: "a"}, slow)
-	r.old("127.0.11.1")
-	r.on("127.0.11.1")
-	r.hears()
-	rs.Client.FlushAll(ctx)
-	if err := tasks.NewRoll(rs.Client).Call(ctx); err != nil {
-		t.Fatal(err)
+	for by, call := range map[string]func(*testing.T, *redistest.Server){
+		"worker": func(t *testing.T, rs *redistest.Server) {
+			if err := tasks.NewRoll(rs.Client).Call(ctx); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"listener": func(t *testing.T, rs *redistest.Server) { start(t, rs, Config{ID: "b"}, slow) },
+	} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			rs := redistest.Open(t)
+			r := start(t, rs, Config{ID: "a"}, slow)
+			r.old("127.0.11.1")
+			r.on("127.0.11.1")
+			r.hears()
+			rs.Client.FlushAll(ctx)
+			call(t, rs)
+			r.on("127.0.11.1")
+			if rs.Client.ZScore(ctx, tasks.KeyListeners, "a").Val() == 0 {
+				t.Error("it has no lease")
+			}
+			if rs.Client.Exists(ctx, tasks.KeyRebuilding).Val() == 0 {
+				t.Error("nobody is told that the roll was lost")
+			}
+		})
 	}
-	r.on("127.0.11.1")
-	if rs.Client.ZScore(ctx, tasks.KeyListeners, "a").Val() == 0 {
-		t.Error("it has no lease")
-	}
-	if rs.Client.Exists(ctx, tasks.KeyRebuilding).Val() == 0 {
-		t.Error("nobody is told that the roll was lost")
-	}
-}
-
-// So it has when another listener begins on the empty roll.
-func TestCalledByNewListener(t *testing.T) {
-	t.Parallel()
-	rs := redistest.Open(t)
-	r := start(t, rs, Config{ID: "a"}, slow)
-	r.old("127.0.11.2")
-	r.on("127.0.11.2")
-	r.hears()
-	rs.Client.FlushAll(ctx)
-	start(t, rs, Config{ID: "b"}, slow)
-	r.on("127.0.11.2")
 }
