@@ -94,7 +94,7 @@ func (d *dispatcher) doubted(ctx context.Context) (*tasks.View, error) {
 // lookTwice is for a roll without any listener. Where there was one, it is more likely
 // a roll that was lost a moment ago than one of a fleet all of whose listeners have
 // stopped: they are called and waited for, once. A worker that has not seen one yet can't
-// know whether there was one. It calls too, once, and waits only if one answers.
+// know whether there was one. It calls too, once, and waits a moment for an answer.
 func (d *dispatcher) lookTwice(ctx context.Context) (*tasks.View, error) {
 	view, err := d.look(ctx)
 	if err != nil || view.Listeners() > 0 {
@@ -106,11 +106,9 @@ func (d *dispatcher) lookTwice(ctx context.Context) (*tasks.View, error) {
 	}
 	d.callListeners(ctx)
 	if !saw {
-		answered, err := d.listenersAnswer(ctx)
+		view, err = d.listenersAnswer(ctx)
 		d.doubt.settled = err == nil
-		if err != nil || !answered {
-			return view, err
-		}
+		return view, err
 	}
 	d.emptied.note()
 	if err := d.awaitListeners(ctx); err != nil {
@@ -132,14 +130,15 @@ func (d *dispatcher) look(ctx context.Context) (*tasks.View, error) {
 	return view, err
 }
 
-// listenersAnswer waits a moment for a listener that was called.
-func (d *dispatcher) listenersAnswer(ctx context.Context) (bool, error) {
-	for end := time.Now().Add(d.answerIn); time.Now().Before(end); pause.For(ctx, listenersEvery) {
-		if view, err := d.look(ctx); err != nil || view.Listeners() > 0 {
-			return err == nil, err
+// listenersAnswer is the roll with the first listener that has answered the call, or
+// without any after a moment. One that had lost its lease says that there may be more.
+func (d *dispatcher) listenersAnswer(ctx context.Context) (*tasks.View, error) {
+	for end := time.Now().Add(d.answerIn); ; pause.For(ctx, listenersEvery) {
+		view, err := d.look(ctx)
+		if err != nil || view.Listeners() > 0 || time.Now().After(end) {
+			return view, err
 		}
 	}
-	return false, ctx.Err()
 }
 
 // awaitListeners waits, after Redis was away or emptied, until the listeners have

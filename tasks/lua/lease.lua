@@ -7,7 +7,8 @@
 --
 -- A lease that should be there and is not at all was lost, and the roll with it, or it
 -- was swept. Nobody may believe the roll until all have had the time to find the same,
--- which they do within a period of renewal of the first. Who finds no lease of anybody calls the others, which may not know yet.
+-- which they do within a period of renewal of the first. Who finds no lease of anybody
+-- calls the others, which may not know yet.
 --
 -- Returns 1 if the lease was still running, else 0: others may have taken its hosts
 -- off the roll.
